@@ -176,7 +176,7 @@ def _shifted(logits: Any) -> list[Value]:
     values = [_lift(z) for z in logits]
     if not values:
         raise ValueError('los logits son una lista con uno por clase: llegó una lista vacía')
-    highest = Value(max(z.data for z in values))
+    highest = Value(max(z.data for z in values), name='máximo')
     return [z - highest for z in values]
 
 

@@ -172,7 +172,7 @@ def _broken_rules(out: Value) -> Iterator[str]:
         if any(
             g and g == other and math.isfinite(g) for g, other in zip(single, double, strict=True)
         ):
-            yield f'{v._op!r} no multiplica por out.grad en self.grad += ...'
+            yield f'a la derivada de {v._op!r} le falta multiplicar por out.grad'
 
 
 def _contributions(v: Value, start: float, out_grad: float) -> list[float]:

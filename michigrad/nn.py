@@ -33,12 +33,13 @@ def _inputs(x: Any, nin: int, module: str) -> list[Value]:
         TypeError: si `x` no es un ejemplo (una lista, tupla o fila de números o Values).
         ValueError: si no tiene `nin` componentes.
     """
+    expected = f'{module} espera un ejemplo: una lista de {nin} números o Values'
     values = list(x) if is_list(x) else [x]
     if values and is_list(values[0]):
-        raise TypeError(f'{module} espera un ejemplo y llegaron varios: usá [f(x) for x in datos]')
+        raise TypeError(f'{expected}; llegaron varios: usá [modelo(x) for x in datos]')
     values = [xi if isinstance(xi, Value) else Value(xi) for xi in values]
     if len(values) != nin:
-        raise ValueError(f'{module} espera una lista de {nin} números: llegó una de {len(values)}')
+        raise ValueError(f'{expected}; llegó una de {len(values)}')
     return values
 
 

@@ -1,0 +1,226 @@
+"""Softmax y las pérdidas: valores y gradientes contra PyTorch, formas, reducciones y errores."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from michigrad import functional
+from michigrad.engine import Value, topological_order
+from michigrad.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    hinge_loss,
+    mse_loss,
+    softmax,
+)
+from tests import torch_nn
+from tests.torch_nn import LOSSES, Loss
+
+REFERENCE = json.loads(torch_nn.PATH.read_text(encoding='utf-8'))
+
+
+def lift(x: Any) -> Any:
+    return [lift(xi) for xi in x] if isinstance(x, list) else Value(x)
+
+
+def read(x: Any, attribute: str = 'data') -> Any:
+    if isinstance(x, list):
+        return [read(xi, attribute) for xi in x]
+    return getattr(x, attribute)
+
+
+def flat(x: Any) -> list[Any]:
+    return [leaf for xi in x for leaf in flat(xi)] if isinstance(x, list) else [x]
+
+
+def close(expected: Any) -> Any:
+    return pytest.approx(np.array(expected), rel=1e-12, abs=1e-12)
+
+
+def evaluate(case: Loss) -> dict[str, Any]:
+    """Lo mismo que torch_nn.evaluate_loss, con Michigrad."""
+    z = lift(case.prediction)
+    if case.function == 'softmax':
+        out = softmax(z)
+        rows = out if isinstance(out[0], list) else [out]
+        sum(w * p for row in rows for w, p in enumerate(row, 1)).backward()
+    else:
+        out = getattr(functional, case.function)(z, case.target, reduction=case.reduction)
+        out.backward()
+    return {'value': read(out), 'grads': read(z, 'grad')}
+
+
+@pytest.mark.parametrize('case', LOSSES, ids=torch_nn.key)
+def test_equals_recorded_pytorch(case: Loss) -> None:
+    expected, got = REFERENCE[torch_nn.key(case)], evaluate(case)
+    assert np.array(got['value']) == close(expected['value'])
+    assert np.array(got['grads']) == close(expected['grads'])
+
+
+@pytest.mark.parametrize('case', LOSSES, ids=torch_nn.key)
+def test_recorded_pytorch_is_up_to_date(case: Loss) -> None:
+    pytest.importorskip('torch')
+    expected = torch_nn.evaluate_loss(case)
+    assert np.array(REFERENCE[torch_nn.key(case)]['value']) == close(expected['value'])
+    assert np.array(REFERENCE[torch_nn.key(case)]['grads']) == close(expected['grads'])
+
+
+LOGITS = st.one_of(st.floats(-5, 5), st.floats(-1000, 1000), st.sampled_from([0.0, 1e3, -1e3]))
+PROBABILITIES = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+
+
+@st.composite
+def random_losses(draw: st.DrawFn) -> Loss:
+    function = draw(st.sampled_from(sorted({case.function for case in LOSSES})))
+    rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    numbers, targets = LOGITS, LOGITS
+    if function == 'hinge_loss':
+        targets = st.sampled_from([-1.0, 1.0])
+    elif function.startswith('binary'):
+        targets = PROBABILITIES
+        if function == 'binary_cross_entropy':
+            numbers = st.floats(1e-9, 1 - 1e-9)
+    prediction = [[draw(numbers) for _ in range(columns)] for _ in range(rows)]
+    target: Any = [[draw(targets) for _ in range(columns)] for _ in range(rows)]
+    if function == 'cross_entropy':
+        target = [draw(st.integers(0, columns - 1)) for _ in range(rows)]
+    return Loss(function, prediction, target, draw(st.sampled_from(['mean', 'sum'])))
+
+
+@settings(max_examples=200, deadline=None)
+@given(random_losses())
+def test_random_losses_equal_live_pytorch(case: Loss) -> None:
+    pytest.importorskip('torch')
+    if case.function == 'hinge_loss' and any(
+        z * y == 1 for z, y in zip(flat(case.prediction), flat(case.target), strict=True)
+    ):
+        return  # en la esquina no hay derivada y cada biblioteca elige la suya
+    expected, got = torch_nn.evaluate_loss(case), evaluate(case)
+    assert np.array(got['value']) == close(expected['value'])
+    assert np.array(got['grads']) == close(expected['grads'])
+
+
+# Lo que entra
+
+
+def test_softmax_is_a_probability_distribution() -> None:
+    probabilities = softmax([3, Value(-1.0), np.float64(0.5)])
+    assert sum(p.data for p in probabilities) == pytest.approx(1)
+    assert probabilities[0] > probabilities[2] > probabilities[1]
+    assert softmax(Value(5.0)).data == 1.0
+
+
+@pytest.mark.parametrize(
+    ('loss', 'prediction', 'target'),
+    [
+        (mse_loss, [0.5, 2.0], [1.0, -1.0]),
+        (hinge_loss, [0.5, -2.0], [1, -1]),
+        (binary_cross_entropy, [0.5, 0.2], [1.0, 0.0]),
+        (binary_cross_entropy_with_logits, [0.5, -2.0], [1.0, 0.0]),
+        (cross_entropy, [0.5, -2.0], [0.75, 0.25]),
+    ],
+)
+def test_numbers_values_tuples_and_arrays_give_the_same(
+    loss: Any, prediction: list[float], target: list[float]
+) -> None:
+    expected = loss(prediction, target).data
+    assert isinstance(expected, float)
+    values = [Value(x) for x in prediction]
+    for p in (tuple(prediction), np.array(prediction), values, np.array(values)):
+        for t in (tuple(target), np.array(target), [Value(y) for y in target]):
+            assert loss(p, t).data == expected
+    batch = loss(np.array([values, values]), [target, target], reduction='sum')
+    assert batch.data == pytest.approx(
+        2 * expected * (1 if loss is cross_entropy else 2), rel=1e-12
+    )
+
+
+def test_mean_is_the_sum_over_the_count() -> None:
+    logits, target = [[1.0, 2.0], [3.0, 1.0], [0.0, 0.0]], [0, 1, 1]
+    total = cross_entropy(logits, target, reduction='sum')
+    assert cross_entropy(logits, target).data == total.data / 3
+    assert mse_loss([1.0, 3.0], [0.0, 0.0]).data == 5.0
+    assert mse_loss([1.0, 3.0], [0.0, 0.0], reduction='sum').data == 10.0
+
+
+def test_gradient_reaches_a_target_that_is_a_value() -> None:
+    target = Value(2.0)
+    mse_loss(Value(5.0), target).backward()
+    assert target.grad == -6.0
+
+
+@pytest.mark.parametrize(
+    ('p', 'y', 'loss'),
+    [(0.0, 1, 100.0), (1.0, 0, 100.0), (0.0, 0, 0.0), (1.0, 1, 0.0), (1e-60, 1, 100.0)],
+)
+def test_log_of_a_probability_is_clamped_at_minus_100(p: float, y: int, loss: float) -> None:
+    probability = Value(p)
+    out = binary_cross_entropy(probability, y)
+    assert out.data == pytest.approx(loss)
+    out.backward()
+    assert math.isfinite(probability.grad)
+    assert (probability.grad == 0) is (loss == 100)
+
+
+def test_cross_entropy_uses_few_nodes() -> None:
+    logits = [Value(float(i)) for i in range(10)]
+    nodes = topological_order(cross_entropy(logits, 3))
+    assert len(nodes) - len(logits) == 10 + 10 + 9 + 3  # -, exp, +; máximo, log y la resta final
+    assert len(topological_order(binary_cross_entropy_with_logits(Value(1.0), 1))) <= 16
+
+
+# Lo que no entra
+
+VALUES_OUT_OF_PLACE = [
+    (lambda: mse_loss([1.0], [1.0, 2.0]), ValueError, 'una lista de 1 y una lista de 2'),
+    (lambda: mse_loss([1.0], 1.0), ValueError, 'una lista de 1 y un número'),
+    (lambda: mse_loss([[1.0, 2.0]], [[1.0]]), ValueError, 'misma forma'),
+    (lambda: mse_loss([], []), ValueError, 'al menos un ejemplo'),
+    (lambda: mse_loss([[[1.0]]], [[[1.0]]]), TypeError, 'más niveles'),
+    (lambda: mse_loss('3', 3.0), TypeError, "llegó '3'"),
+    (lambda: mse_loss(1.0, None), TypeError, 'llegó None'),
+    (lambda: mse_loss(1.0, 1.0, reduction='promedio'), ValueError, "'mean' o 'sum'"),
+    (lambda: mse_loss(1.0, 1.0, reduction=None), ValueError, 'llegó None'),  # type: ignore[arg-type]
+    (lambda: mse_loss(1e200, -1e200), OverflowError, 'no entra en un float'),
+    (lambda: hinge_loss(0.5, 0), ValueError, r'si es 0 o 1, usá 2\*y - 1'),
+    (lambda: binary_cross_entropy(1.5, 1), ValueError, 'usá binary_cross_entropy_with_logits'),
+    (lambda: binary_cross_entropy(math.nan, 1), ValueError, 'llegó nan'),
+    (lambda: binary_cross_entropy(0.5, -1), ValueError, 'el objetivo está entre 0 y 1: llegó -1'),
+    (lambda: binary_cross_entropy_with_logits(0.5, 2), ValueError, 'entre 0 y 1: llegó 2'),
+    (lambda: cross_entropy([1.0, 2.0], 2), ValueError, 'el índice va de 0 a 1: llegó 2'),
+    (lambda: cross_entropy([1.0, 2.0], -1), ValueError, 'el índice va de 0 a 1: llegó -1'),
+    (lambda: cross_entropy([1.0, 2.0], 1.0), TypeError, r'\(un int\) o la lista de sus 2'),
+    (lambda: cross_entropy([1.0, 2.0], [1.0]), ValueError, 'hay 2 clases y llegaron 1'),
+    (lambda: cross_entropy([1.0, 2.0], [3.0, 4.0]), ValueError, 'entre 0 y 1: llegó 3'),
+    (lambda: cross_entropy([1.0, 2.0], [0.5, 0.1]), ValueError, 'suman 1: las que llegaron'),
+    (lambda: cross_entropy([[1.0, 2.0]], 1), ValueError, 'hay 1 ejemplos'),
+    (lambda: cross_entropy([[1.0, 2.0], 3.0], [0, 1]), TypeError, 'cada uno es una lista'),
+    (lambda: cross_entropy(1.0, 0), TypeError, 'una lista con uno por clase: llegó 1.0'),
+    (lambda: cross_entropy([], 0), ValueError, 'lista vacía'),
+    (lambda: softmax([]), ValueError, 'lista vacía'),
+    (lambda: softmax([1.0, 'a']), TypeError, "llegó 'a'"),
+    (lambda: softmax({1: 2}), TypeError, 'dict'),
+]
+
+
+@pytest.mark.parametrize(('call', 'error', 'message'), VALUES_OUT_OF_PLACE)
+def test_errors_say_what_to_write(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        call()
+    assert re.search(message, str(caught.value))
+
+
+def test_a_target_that_is_a_value_may_change_later() -> None:
+    """Como sus datos se pueden reemplazar después, no se los mira."""
+    classes = [Value(0.0) for _ in range(3)]
+    assert cross_entropy([1.0, 2.0, 3.0], classes).data == 0
+    assert hinge_loss(Value(2.0), Value(0.0)).data == 1
