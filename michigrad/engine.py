@@ -11,7 +11,7 @@ import functools
 import math
 import operator
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -83,9 +83,9 @@ def _describe(operand: Any) -> str:
     return f'{operand.name}={operand.data}' if operand.name else str(operand.data)
 
 
-def _operands(children: Iterable[Value]) -> tuple[Value, ...]:
+def _operands(children: Sequence[Value]) -> tuple[Value, ...]:
     """Los operandos de una operación propia, en una tupla."""
-    if isinstance(children, Value) or not all(isinstance(v, Value) for v in children):
+    if not isinstance(children, (tuple, list)) or not all(isinstance(v, Value) for v in children):
         raise TypeError(
             f'_children es una tupla de Values, como (self,) o (self, other): llegó {children!r}'
         )
@@ -137,7 +137,7 @@ class Value:
     __slots__ = ('_a', '_b', '_children', '_da', '_db', '_op', '_rule', 'data', 'grad', 'name')
 
     def __init__(
-        self, data: Any, _children: Iterable[Value] = (), _op: str = '', name: str = ''
+        self, data: Any, _children: Sequence[Value] = (), _op: str = '', name: str = ''
     ) -> None:
         self.data: float = data if type(data) is float else _number(data)
         self.grad: float = 0
@@ -147,7 +147,8 @@ class Value:
         self._b: Value | None = None
         self._da: float | None = None
         self._db: float | None = None
-        self._children: tuple[Value, ...] = _operands(_children) if _children else ()
+        empty = type(_children) is tuple and not _children
+        self._children: tuple[Value, ...] = () if empty else _operands(_children)
         self._rule: Callable[[], None] | None = None
 
     @property
