@@ -57,7 +57,7 @@ def gradcheck(
     before = [(v, v.data, v.grad, v.name) for v in inputs]
     try:
         once, again = _call(f, inputs), _call(f, inputs)
-        slopes = [_slopes(f, inputs, v, once.data, eps) for v in inputs]
+        slopes = [_slopes(f, inputs, v, float(once), eps) for v in inputs]
         rows = []
         for function, times, out in (('f', 1, once), ('f + 2·f', 3, once + 2 * again)):
             gradients = _gradients(out, inputs)
@@ -128,10 +128,12 @@ def _slopes(
     x = v.data
     step = eps * max(1, abs(x))
     lower, upper = x - step, x + step
+    if not lower < x < upper:
+        raise ValueError(f'eps={eps} es tan chico que no cambia {_label(v)}: usá uno más grande')
     v.data = lower
-    below = _call(f, inputs).data
+    below = float(_call(f, inputs))
     v.data = upper
-    above = _call(f, inputs).data
+    above = float(_call(f, inputs))
     v.data = x
     return (
         (above - below) / (upper - lower),
@@ -147,7 +149,7 @@ def _gradients(out: Value, inputs: list[Value]) -> list[float]:
         for v in inputs:
             v.grad = 0
         out.backward()
-        return [v.grad for v in inputs]
+        return [float(v.grad) for v in inputs]
     except OverflowError as error:
         raise OverflowError(
             f'la derivada de f se desborda con {", ".join(map(_label, inputs))} ({error}): '

@@ -26,6 +26,15 @@ def _size(name: str, size: Any) -> int:
     return whole
 
 
+def _flag(nonlin: Any) -> bool:
+    if not isinstance(nonlin, bool):
+        raise TypeError(
+            f'nonlin es True (con ReLU) o False (lineal): llegó {reprlib.repr(nonlin)}; otra '
+            'activación va aparte: Sequential(Layer(2, 4, nonlin=False), Tanh())'
+        )
+    return nonlin
+
+
 def _inputs(x: Any, nin: int, module: str) -> list[Value]:
     """Devuelve la entrada `x` como una lista de `nin` Values; un número solo vale por una de uno.
 
@@ -131,7 +140,7 @@ class Neuron(Module):
     def __init__(self, nin: int, nonlin: bool = True) -> None:
         self.w = [Value(random.uniform(-1, 1), name=f'w{i}') for i in range(_size('nin', nin))]
         self.b = Value(0, name='b')
-        self.nonlin = nonlin
+        self.nonlin = _flag(nonlin)
 
     def __call__(self, x: Any) -> Value:
         """Calcula la salida para un ejemplo `x` de nin números o Values.
@@ -243,7 +252,10 @@ class MLP(Sequential):
         sizes = [_size('nin', nin), *(_size('nouts', nout) for nout in nouts)]
         last = len(nouts) - 1
         super().__init__(
-            [Layer(sizes[i], sizes[i + 1], nonlin=nonlin and i != last) for i in range(len(nouts))]
+            [
+                Layer(sizes[i], sizes[i + 1], nonlin=_flag(nonlin) and i != last)
+                for i in range(len(nouts))
+            ]
         )
 
 

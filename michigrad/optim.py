@@ -70,6 +70,7 @@ class Optimizer:
         return [p.grad + self.weight_decay * p.data for p in self.params]
 
     def _explain(self, error: Exception) -> Exception:
+        """Arma el error de un paso que falló: qué parámetro lo causa, si se sabe."""
         for i, p in enumerate(self.params):
             for what, x in (('data', p.data), ('grad', p.grad)):
                 if not isinstance(x, Real) and not hasattr(x, 'dtype'):
@@ -77,7 +78,8 @@ class Optimizer:
                         f'{what} del parámetro {getattr(p, "name", "") or i} tiene que ser un '
                         f'número: es {reprlib.repr(x)}'
                     )
-        return type(error)(f'no se pudo dar el paso, probá con un lr más chico ({error})')
+        kind = TypeError if isinstance(error, TypeError) else ArithmeticError
+        return kind(f'no se pudo dar el paso: hay números demasiado grandes o eps es 0 ({error})')
 
 
 class SGD(Optimizer):
@@ -108,8 +110,10 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(params, lr, weight_decay)
         self.momentum = _setting('momentum', momentum)
+        if not isinstance(nesterov, bool):
+            raise TypeError(f'nesterov es True o False: llegó {reprlib.repr(nesterov)}')
         self.nesterov = nesterov
-        if nesterov and not momentum:
+        if nesterov and not self.momentum:
             raise ValueError('nesterov necesita momentum: por ejemplo, momentum=0.9')
         self._state = [0.0] * len(self.params)  # v
 

@@ -319,6 +319,7 @@ X = [1.0, 2.0, 3.0]
         (lambda: Neuron(2.5), TypeError, 'nin .* llegó 2.5'),  # type: ignore[arg-type]
         (lambda: Neuron('2'), TypeError, "nin .* llegó '2'"),  # type: ignore[arg-type]
         (lambda: Neuron(10**12), ValueError, 'llegó 1000000000000'),
+        (lambda: Layer(2, 1, nonlin=Tanh()), TypeError, r'nonlin es True .* llegó Tanh\(\)'),
         (lambda: Layer(2, 0), ValueError, 'nout .* llegó 0'),
         (lambda: MLP(2, []), ValueError, r'nouts .* como \[16, 1\]: llegó \[\]'),
         (lambda: MLP(2, 3), TypeError, 'nouts .* llegó 3'),  # type: ignore[arg-type]

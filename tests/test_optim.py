@@ -142,6 +142,7 @@ W = Value(1.0, name='w')
         (lambda: SGD([W], lr=10**400), OverflowError, 'lr: el número no entra'),
         (lambda: SGD([W], 0.1, momentum=-1), ValueError, 'momentum'),
         (lambda: SGD([W], 0.1, weight_decay=-1), ValueError, 'weight_decay'),
+        (lambda: SGD([W], 0.1, nesterov='sí'), TypeError, "True o False: llegó 'sí'"),  # type: ignore[arg-type]
         (lambda: SGD([W], 0.1, nesterov=True), ValueError, 'nesterov necesita momentum'),
         (lambda: Adam([W], betas=(0.9, 1.0)), ValueError, 'β₂ .* y menor que 1: llegó 1.0'),
         (lambda: Adam([W], betas=0.9), TypeError, 'betas son dos números'),  # type: ignore[arg-type]
@@ -161,7 +162,7 @@ def test_errors_say_what_to_write(call: Any, error: type[Exception], message: st
         ('grad', None, TypeError, 'grad del parámetro w1 tiene que ser un número: es None'),
         ('grad', 'a', TypeError, 'grad del parámetro w1'),
         ('data', [2.0], TypeError, 'data del parámetro w1'),
-        ('grad', 10**400, OverflowError, 'probá con un lr más chico'),
+        ('grad', 10**400, ArithmeticError, 'demasiado grandes'),
     ],
 )
 def test_a_step_that_fails_changes_nothing(
@@ -181,3 +182,10 @@ def test_a_step_that_fails_changes_nothing(
     assert [p.data for p in params] == once
     driver.step()
     assert params[0].data == params[1].data != once[0]
+
+
+def test_adam_without_eps_cannot_divide_by_zero() -> None:
+    w = Value(1.0)
+    with pytest.raises(ArithmeticError, match='eps es 0'):
+        Adam([w], eps=0).step()
+    assert w.data == 1.0

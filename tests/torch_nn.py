@@ -101,7 +101,7 @@ def evaluate_loss(case: Loss) -> dict[str, Any]:
         y = torch.tensor(case.target, dtype=torch.float64)
     if case.function == 'hinge_loss':
         zero = torch.zeros_like(z)
-        loss = functional.margin_ranking_loss(z, zero, y, margin=1, reduction=case.reduction)
+        loss: Any = functional.margin_ranking_loss(z, zero, y, margin=1, reduction=case.reduction)
     else:
         loss = getattr(functional, case.function)(z, y, reduction=case.reduction)
     loss.backward()
