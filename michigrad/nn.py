@@ -196,8 +196,9 @@ class Sequential(Module):
     Args:
         *modules: los módulos, en orden, o una sola lista con ellos.
 
-    Antepone `L0.`, `L1.`... a los nombres de los parámetros de cada uno. Un módulo puede estar dos
-    veces: comparte los pesos.
+    Antepone `L0.`, `L1.`... a los nombres de los parámetros de cada módulo. Uno puede estar dos
+    veces, y comparte sus pesos. Para usar los de otra red sin cambiarle los nombres, que son los de
+    su state_dict, pasá una copia: copy.deepcopy(modulo).
 
     Raises:
         TypeError: si algo no es un módulo.
