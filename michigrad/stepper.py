@@ -15,12 +15,13 @@ import webbrowser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from xml.dom import minidom
+from xml.etree import ElementTree
 
 from michigrad.engine import Value
 from michigrad.visualize import show_graph, trace
 
 _MAX_VALUES = 300
+_SVG = 'http://www.w3.org/2000/svg'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class BackpropPage:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Guarda la página en `path` (por ejemplo 'backprop.html') y devuelve su ruta."""
         path = Path(path)
-        path.write_text(self.html, encoding='utf-8')
+        path.write_text(self.html, encoding='utf-8', newline='\n')
         return path
 
     def show(self) -> None:
@@ -200,7 +201,9 @@ class _Story:
                 sides += [_expression(v._op, numbers).text.replace('·', ' · ')]
             line = _Line(' = '.join([*sides, '']), _number(v.data), self.ids[v])
             op = _shorten(v._op)
-            caption = f'La operación {op} calcula un valor' if v._prev else 'Una hoja: su dato está dado'
+            caption = (
+                f'La operación {op} calcula un valor' if v._prev else 'Una hoja: su dato está dado'
+            )
             yield _Step('forward', self.ids[v], caption, [line], given=not v._prev)
 
     def backward(self) -> Iterator[_Step]:
@@ -229,9 +232,7 @@ class _Story:
             operand.grad += gain
             symbol = symbol or self._derivative(v, operand)
             number = _number_term(slope or 0)
-            self.slopes[v].append(
-                f'{self._derivative(v, operand)} = {symbol} = {number.text}'
-            )
+            self.slopes[v].append(f'{self._derivative(v, operand)} = {symbol} = {number.text}')
             how = (
                 f'{self._derivative(self.root, v)} · {symbol} = '
                 f'{_number(v.grad)} · {number.within(1)} = '
@@ -241,18 +242,18 @@ class _Story:
 
     def _own_rule(self, v: Value) -> Iterator[_Line]:
         """Una operación propia: lo que su `_backward` suma partiendo de gradientes en 0."""
-        before = [u.grad for u in self.nodes]
+        before = {u: u.grad for u in self.nodes}
         for u in self.nodes:
             if u is not v:
                 u.grad = 0
         v._backward()
         gains = {u: u.grad for u in self.nodes}
-        for u, grad in zip(self.nodes, before, strict=True):
+        for u, grad in before.items():
             u.grad = grad
         v._backward()
-        for u, grad in zip(self.nodes, before, strict=True):
-            if u not in v._prev and u.grad is grad:
-                continue
+        changed = [u for u in self.nodes if u.grad is not before[u]]
+        for u in dict.fromkeys([*v._prev, *changed]):
+            grad = before[u]
             how = f'{self._derivative(self.root, v)} · {self._derivative(v, u)} = '
             if v.grad and math.isfinite(v.grad):
                 slope = _number_term(gains[u] / v.grad)
@@ -267,11 +268,9 @@ class _Story:
         """Anota que `v` pasó de `before` a su gradiente de ahora, sumándole `gain`."""
         self.grads[v].append(v.grad)
         if before and not note:
-            note = (
-                f'acumula {_number(before)} + {_number_term(gain).within(1)} = {_number(v.grad)}'
-            )
+            note = f'acumula {_number(before)} + {_number_term(gain).within(1)} = {_number(v.grad)}'
         text = f'{self._derivative(self.root, v)} += {how}'
-        return _Line(text, _number(gain), self.ids[v], _number(v.grad), _minus(repr(v.grad)), note)
+        return _Line(text, _number(gain), self.ids[v], _number(v.grad), _minus(str(v.grad)), note)
 
     def _derivative(self, of: Value, wrt: Value) -> str:
         return f'∂{self.terms[of].atom}/∂{self.terms[wrt].atom}'
@@ -284,9 +283,9 @@ class _Story:
                 'op': f'{_shorten(v._op)}: {self._expression(v).text}' if v._prev else '',
                 'operands': [self.ids[operand] for operand in dict.fromkeys(v._prev)],
                 'data': _number(v.data),
-                'exactData': _minus(repr(v.data)),
+                'exactData': _minus(str(v.data)),
                 'grad': _number(self.grads[v][0]),
-                'exactGrad': _minus(repr(self.grads[v][0])),
+                'exactGrad': _minus(str(self.grads[v][0])),
                 'slopes': list(dict.fromkeys(self.slopes[v])),
             }
             for v in self.nodes
@@ -299,23 +298,25 @@ class _Story:
             v.name = self.aliases.get(v, v.name)
         graph = show_graph(self.root, rankdir=rankdir)
         graph.graph_attr.pop('size')  # el tope es para los mapas de bits
-        svg = minidom.parseString(graph.pipe('svg', encoding='utf-8')).documentElement
+        # Sin el espacio de nombres, los elementos se llaman g y text a secas.
+        text = graph.pipe('svg', encoding='utf-8').replace(f' xmlns="{_SVG}"', '', 1)
+        svg = ElementTree.fromstring(text)
         by_id = {id: v for v, id in self.ids.items()}
-        for title in svg.getElementsByTagName('title'):
-            name, group = title.firstChild.data, title.parentNode
-            group.removeChild(title)  # se vería al apuntar con el mouse
-            kind = group.getAttribute('class')
-            if kind == 'edge':
-                group.setAttribute('data-op', re.findall(r'n\d+(?=op)', name)[0])
-            elif kind == 'node':
-                group.setAttribute('id', name)
-                if name.endswith('op'):
-                    group.setAttribute('data-op', name[:-2])
-                    continue
-                data, grad = group.getElementsByTagName('text')[-2:]
-                data.firstChild.data = f'data {_number(by_id[name].data)}'
-                grad.firstChild.data = f'grad {_number(self.grads[by_id[name]][-1])}'
-        return svg.toxml()
+        for group in svg.iter('g'):
+            name = group.findtext('title', '')
+            for title in group.findall('title'):
+                group.remove(title)  # se vería al apuntar con el mouse
+            operation = re.search(r'(n\d+)op', name)
+            if operation:  # la elipse o una de sus aristas
+                group.set('data-op', operation[1])
+            if group.get('class') == 'node':
+                group.set('id', name)
+            if name in by_id:
+                data, grad = group.findall('text')[-2:]
+                data.text = f'data {_number(by_id[name].data)}'
+                grad.text = f'grad {_number(self.grads[by_id[name]][-1])}'
+        svg.set('xmlns', _SVG)
+        return ElementTree.tostring(svg, encoding='unicode')
 
 
 _INFIX = {'+': (' + ', 1), '-': (' − ', 1), '*': ('·', 2), '/': ('/', 2), '**': ('^', 3)}
@@ -386,7 +387,7 @@ def _power(x: _Term, n: str) -> _Term:
 
 
 def _number(number: float, spec: str = '') -> str:
-    """Cuatro decimales, o notación científica si es muy grande o si se vería como un 0 sin serlo."""
+    """Cuatro decimales, o notación científica si es enorme o si se vería como 0 sin serlo."""
     size = abs(number)
     spec = spec or ('.4e' if size >= 1e9 else '.1e' if 0 < size < 5e-5 else '.4f')
     return _minus(f'{number + 0.0:{spec}}')  # -0.0 + 0.0 es 0.0
