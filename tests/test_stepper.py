@@ -36,6 +36,7 @@ def story(root: Value, **kwargs: str) -> Any:
     """Lo que la página cuenta: sus nodos y sus pasos."""
     page = show_backprop(root, **kwargs).html
     (content,) = re.findall(r'<script type="application/json" id="story">(.*?)</script>', page)
+    assert not set('<>&') & set(content)  # nada que HTML pueda leer como suyo
     return json.loads(content)
 
 

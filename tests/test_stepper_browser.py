@@ -183,9 +183,12 @@ def test_play_and_pause(tab: Tab) -> None:
     page.get_by_label('Velocidad').select_option('4×')
     page.clock.run_for(2100)
     assert counter(page) == 'Paso 7 de 20'
-    button(page, 'Pausar').press(' ')  # con el foco en un botón, espacio es ese botón
+    button(page, 'Pausar').press(' ')
     page.clock.run_for(10000)
     assert counter(page) == 'Paso 7 de 20'
+    button(page, 'Paso siguiente').press(' ')  # con el foco en un botón, espacio es ese botón
+    page.clock.run_for(10000)
+    assert counter(page) == 'Paso 8 de 20'
     button(page, 'Reproducir').click()
     page.clock.run_for(20000)
     assert counter(page) == 'Paso 20 de 20'
