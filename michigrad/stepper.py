@@ -230,11 +230,11 @@ class _Story:
             before = operand.grad
             gain = 0 if slope is None else slope * v.grad
             operand.grad += gain
-            symbol = symbol or self._derivative(v, operand)
-            number = _number_term(slope or 0)
-            self.slopes[v].append(f'{self._derivative(v, operand)} = {symbol} = {number.text}')
+            local, number = self._derivative(v, operand), _number_term(slope or 0)
+            sides = [local, number.text] if symbol in _OBVIOUS else [local, symbol, number.text]
+            self.slopes[v].append(' = '.join(sides))
             how = (
-                f'{self._derivative(self.root, v)} · {symbol} = '
+                f'{self._derivative(self.root, v)} · {symbol or local} = '
                 f'{_number(v.grad)} · {number.within(1)} = '
             )
             note = 'por acá no pasa gradiente' if slope is None else ''
@@ -340,6 +340,8 @@ _SLOPES = {
     'sigmoid': ('sigmoid({x})·(1 − sigmoid({x}))',),
     'ReLU': ('(1 si {x} > 0, si no 0)',),
 }
+
+_OBVIOUS = ('', '0', '1', '(−1)')  # no dicen más que su número
 
 _SUBSCRIPTS = str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉')
 _SUPERSCRIPTS = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')

@@ -204,15 +204,23 @@ def test_the_local_derivatives_say_what_they_measure(
     slopes = told['nodes'][f'n{len(told["nodes"]) - 1}']['slopes']
     step = 1e-6
     for slope in slopes:
-        derivative, symbol, number = slope.split(' = ')
+        derivative, *symbol, number = slope.split(' = ')
         wrt = derivative.removeprefix('∂z/∂')
         shift = {'x': (step, 0.0), 'y': (0.0, step)}[wrt]
         ahead = operation(Value(0.7 + shift[0]), Value(1.3 + shift[1])).data
         behind = operation(Value(0.7 - shift[0]), Value(1.3 - shift[1])).data
         expected = (ahead - behind) / (2 * step)
-        assert evaluate(symbol, x=0.7, y=1.3) == pytest.approx(expected, abs=1e-6)
+        for text in symbol:
+            assert evaluate(text, x=0.7, y=1.3) == pytest.approx(expected, abs=1e-6)
         assert evaluate(number) == pytest.approx(expected, abs=5e-5)
     assert len(slopes) == len(out._prev)
+
+
+def test_the_derivative_of_an_operation_that_has_no_formula() -> None:
+    out = Value(0.5, name='x').exp()
+    out._op = 'nueva'
+    assert '∂L/∂x += ∂L/∂L · ∂L/∂x = 1.0000 · 1.6487 = 1.6487' in formulas(out)
+    assert story(out)['nodes']['n1']['slopes'] == ['∂L/∂x = 1.6487']
 
 
 @pytest.mark.parametrize('data', [(0.7, 1.3), (2.0, -1.5)])
