@@ -1,4 +1,6 @@
-"""Las capturas del README: `python tests/screenshots.py` las escribe en images/.
+"""Escribe en images/ las capturas de show_backprop que muestra el README.
+
+    python -m tests.screenshots
 
 Usan Chromium sin ventana y Playwright, que no descarga ningún navegador: maneja el que esté
 instalado (en Debian y Ubuntu, `apt-get install chromium`).

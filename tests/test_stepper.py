@@ -19,11 +19,11 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from screenshots import neuron
 
 from michigrad.engine import Value, topological_order
 from michigrad.nn import MLP
 from michigrad.stepper import show_backprop
+from tests.screenshots import neuron
 
 
 def xor_loss() -> Value:

@@ -18,8 +18,9 @@ from michigrad.stepper import show_backprop
 pytest.importorskip('playwright', reason='falta Playwright: pip install playwright')
 
 from playwright.sync_api import Browser, Locator, Page, Request, expect
-from screenshots import find_chromium, neuron, open_chromium, take
-from test_stepper import HOSTILE, cube, xor_loss
+
+from tests.screenshots import find_chromium, neuron, open_chromium, take
+from tests.test_stepper import HOSTILE, cube, xor_loss
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason='falta Chromium: apt-get install chromium'
