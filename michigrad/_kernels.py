@@ -1,0 +1,497 @@
+"""Cómo se ejecuta el programa de una cinta: con numpy o, si está instalado, con numba.
+
+`michigrad.tape` traduce un grafo a un programa: una matriz con una instrucción por renglón,
+
+    (código, out, a, b, 0)            out = a (operación) b; si la operación es de uno solo, b = a
+    (DOT, out, a, desde, hasta)       out = a + Σ w·x, con los (w, x) de terms[desde:hasta]
+
+que se ejecuta de a un bloque de `n` filas del lote. `rows` tiene una columna por fila del lote y un
+renglón por nodo; `out` y `x` son renglones. `w` es un índice de `shared`, los números que son los
+mismos en todas las filas, como los parámetros. `a` y `b` pueden ser cualquiera de las dos cosas: si
+son menores que len(shared) son uno de esos números; si no, el renglón a - len(shared) de `rows`.
+
+`forward` y `backward` están escritas dos veces, con los mismos argumentos: `*_numpy` hace cada
+instrucción con una llamada a numpy y `*_loops` con un bucle, que en Python es lentísimo y compilado
+con numba es lo más rápido. Las derivadas son las de `michigrad.engine`, operación por operación.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int32]
+
+ADD, SUB, MUL, DIV, POW, POW_CONST, NEG, ABS = range(8)
+EXP, LOG, SQRT, SIN, COS, TANH, SIGMOID, RELU, DOT = range(8, 17)
+
+# El código de cada operación del motor; '**' es la potencia de exponente Value y '**n', la de
+# exponente fijo, que en el motor lleva el exponente escrito: '**2', '**0.5'.
+OPCODES = {
+    '+': ADD,
+    '-': SUB,
+    '*': MUL,
+    '/': DIV,
+    '**': POW,
+    '**n': POW_CONST,
+    'neg': NEG,
+    'abs': ABS,
+    'exp': EXP,
+    'log': LOG,
+    'sqrt': SQRT,
+    'sin': SIN,
+    'cos': COS,
+    'tanh': TANH,
+    'sigmoid': SIGMOID,
+    'ReLU': RELU,
+}
+
+# Las que no siempre tienen resultado real. En todas, la falta de resultado se nota en que da inf o
+# nan; como también puede darlo bien (exp(inf)), forward se detiene ahí y decide quien la llamó.
+FALLIBLE = frozenset({DIV, POW, POW_CONST, EXP, LOG, SQRT, SIN, COS})
+
+
+def _sigmoid(x: Any, _: Any) -> Any:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+_VALUES: dict[int, Callable[[Any, Any], Any]] = {
+    ADD: np.add,
+    SUB: np.subtract,
+    MUL: np.multiply,
+    DIV: np.divide,
+    POW: np.power,
+    POW_CONST: np.power,
+    NEG: lambda x, _: -x,
+    ABS: lambda x, _: np.abs(x),
+    EXP: lambda x, _: np.exp(x),
+    LOG: lambda x, _: np.log(x),
+    SQRT: lambda x, _: np.sqrt(x),
+    SIN: lambda x, _: np.sin(x),
+    COS: lambda x, _: np.cos(x),
+    TANH: lambda x, _: np.tanh(x),
+    SIGMOID: _sigmoid,
+    RELU: lambda x, _: np.where(x < 0, 0.0, x),
+}
+
+
+def _base_grad(x: Any, y: Any, g: Floats) -> Any:
+    return np.where(y == 0, 0.0, y * np.power(x, y - 1) * g)
+
+
+def _exponent_grad(x: Any, out: Floats, g: Floats) -> Any:
+    slope = np.where(x > 0, out * np.log(x), np.where(x == 0, 0.0, np.nan))
+    return slope * g
+
+
+# Lo que cada operación le pasa a sus operandos x e y (None: no tiene segundo operando, o es fijo).
+_GRADS: dict[int, Callable[[Any, Any, Floats, Floats], tuple[Any, Any]]] = {
+    ADD: lambda x, y, out, g: (g, g),
+    SUB: lambda x, y, out, g: (g, -g),
+    MUL: lambda x, y, out, g: (y * g, x * g),
+    DIV: lambda x, y, out, g: (1 / y * g, -out / y * g),
+    POW: lambda x, y, out, g: (_base_grad(x, y, g), _exponent_grad(x, out, g)),
+    POW_CONST: lambda x, y, out, g: (_base_grad(x, y, g), None),
+    NEG: lambda x, y, out, g: (-g, None),
+    ABS: lambda x, y, out, g: (np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0)) * g, None),
+    EXP: lambda x, y, out, g: (out * g, None),
+    LOG: lambda x, y, out, g: (1 / x * g, None),
+    SQRT: lambda x, y, out, g: (0.5 / np.abs(out) * g, None),  # abs: √-0.0 = -0.0
+    SIN: lambda x, y, out, g: (np.cos(x) * g, None),
+    COS: lambda x, y, out, g: (-np.sin(x) * g, None),
+    TANH: lambda x, y, out, g: ((1 - out * out) * g, None),
+    SIGMOID: lambda x, y, out, g: (out * (1 - out) * g, None),
+    RELU: lambda x, y, out, g: (np.where(x > 0, g, 0.0), None),
+}
+
+
+def _operand_numpy(i: int, shared: Floats, rows: Floats, n: int) -> Any:
+    return shared[i] if i < len(shared) else rows[i - len(shared), :n]
+
+
+def forward_numpy(
+    instructions: Ints, terms: Ints, shared: Floats, rows: Floats, n: int, first: int
+) -> int:
+    """Calcula `rows` desde la instrucción `first`.
+
+    Devuelve la posición de la primera de FALLIBLE que dio inf o nan en alguna fila, ya calculada, o
+    len(instructions) si llegó al final.
+    """
+    with np.errstate(all='ignore'):
+        for i, (op, out, a, b, end) in enumerate(instructions[first:].tolist(), first):
+            x = _operand_numpy(a, shared, rows, n)
+            if op == DOT:
+                w, r = terms[b:end].T
+                rows[out, :n] = x + shared[w] @ rows[r, :n]
+                continue
+            rows[out, :n] = _VALUES[op](x, _operand_numpy(b, shared, rows, n))
+            if op in FALLIBLE and not np.isfinite(rows[out, :n]).all():
+                return i
+    return len(instructions)
+
+
+def backward_numpy(
+    instructions: Ints,
+    terms: Ints,
+    shared: Floats,
+    shared_grads: Floats,
+    rows: Floats,
+    grads: Floats,
+    inputs: int,
+    n: int,
+) -> None:
+    """Lleva hacia atrás los gradientes de `grads`, que llega en 0 salvo en la raíz.
+
+    A los números compartidos se les suma en `shared_grads` lo de las `n` filas. Los primeros
+    `inputs` renglones son las entradas, que no necesitan gradiente.
+    """
+
+    def accumulate(i: int, grad: Any) -> None:
+        if i >= len(shared):
+            grads[i - len(shared), :n] += grad
+        else:
+            shared_grads[i] += np.sum(grad)
+
+    with np.errstate(all='ignore'):
+        for op, out, a, b, end in reversed(instructions.tolist()):
+            g = grads[out, :n]
+            if op == DOT:
+                w, r = terms[b:end].T
+                accumulate(a, g)
+                np.add.at(shared_grads, w, rows[r, :n] @ g)  # add.at: un w puede estar repetido
+                w, r = w[r >= inputs], r[r >= inputs]
+                np.add.at(grads[:, :n], r, np.outer(shared[w], g))
+                continue
+            x = _operand_numpy(a, shared, rows, n)
+            y = _operand_numpy(b, shared, rows, n)
+            to_x, to_y = _GRADS[op](x, y, rows[out, :n], g)
+            accumulate(a, to_x)
+            if to_y is not None:
+                accumulate(b, to_y)
+
+
+def forward_loops(
+    instructions: Ints, terms: Ints, shared: Floats, rows: Floats, n: int, first: int
+) -> int:
+    """Lo mismo que forward_numpy. Los dos últimos renglones de `rows` son para uso propio."""
+    scratch = len(rows) - 2
+    for i in range(first, len(instructions)):
+        op = instructions[i, 0]
+        out = instructions[i, 1]
+        x = _operand_row(instructions[i, 2], shared, rows, scratch, n)
+        if op == DOT:
+            for j in range(n):
+                rows[out, j] = rows[x, j]
+            _add_products(out, instructions[i, 3], instructions[i, 4], terms, shared, rows, n)
+            continue
+        y = _operand_row(instructions[i, 3], shared, rows, scratch + 1, n)
+        if op == ADD:
+            for j in range(n):
+                rows[out, j] = rows[x, j] + rows[y, j]
+        elif op == SUB:
+            for j in range(n):
+                rows[out, j] = rows[x, j] - rows[y, j]
+        elif op == MUL:
+            for j in range(n):
+                rows[out, j] = rows[x, j] * rows[y, j]
+        elif op == NEG:
+            for j in range(n):
+                rows[out, j] = -rows[x, j]
+        elif op == ABS:
+            for j in range(n):
+                rows[out, j] = abs(rows[x, j])
+        elif op == RELU:
+            for j in range(n):
+                rows[out, j] = 0.0 if rows[x, j] < 0 else rows[x, j]
+        elif op == TANH:
+            for j in range(n):
+                rows[out, j] = math.tanh(rows[x, j])
+        elif op == SIGMOID:
+            for j in range(n):
+                e = math.exp(-abs(rows[x, j]))
+                rows[out, j] = 1 / (1 + e) if rows[x, j] >= 0 else e / (1 + e)
+        else:  # las de FALLIBLE
+            if op == DIV:
+                for j in range(n):
+                    rows[out, j] = rows[x, j] / rows[y, j]
+            elif op == EXP:
+                for j in range(n):
+                    rows[out, j] = math.exp(rows[x, j])
+            elif op == LOG:
+                for j in range(n):
+                    rows[out, j] = math.log(rows[x, j])
+            elif op == SQRT:
+                for j in range(n):
+                    rows[out, j] = math.sqrt(rows[x, j])
+            elif op == SIN:
+                for j in range(n):
+                    rows[out, j] = math.sin(rows[x, j])
+            elif op == COS:
+                for j in range(n):
+                    rows[out, j] = math.cos(rows[x, j])
+            else:  # POW y POW_CONST; el cuadrado, aparte: es la potencia más usada
+                for j in range(n):
+                    square = rows[y, j] == 2
+                    rows[out, j] = rows[x, j] ** 2 if square else rows[x, j] ** rows[y, j]
+            for j in range(n):
+                if not math.isfinite(rows[out, j]):
+                    return i
+    return len(instructions)
+
+
+def backward_loops(
+    instructions: Ints,
+    terms: Ints,
+    shared: Floats,
+    shared_grads: Floats,
+    rows: Floats,
+    grads: Floats,
+    inputs: int,
+    n: int,
+) -> None:
+    """Lo mismo que backward_numpy. Los dos últimos renglones de `grads` son para uso propio."""
+    scratch = len(rows) - 2
+    for i in range(len(instructions) - 1, -1, -1):
+        op = instructions[i, 0]
+        out = instructions[i, 1]
+        a = instructions[i, 2]
+        b = instructions[i, 3]
+        x = _operand_row(a, shared, rows, scratch, n)
+        to_x = _grad_row(a, shared, grads, scratch, n)
+        if op == DOT:
+            for j in range(n):
+                grads[to_x, j] += grads[out, j]
+            _products_backward(
+                out, b, instructions[i, 4], terms, shared, shared_grads, rows, grads, inputs, n
+            )
+        else:
+            y = _operand_row(b, shared, rows, scratch + 1, n)
+            to_y = _grad_row(b, shared, grads, scratch + 1, n)
+            _operation_backward(op, out, x, y, to_x, to_y, rows, grads, n)
+            if b < len(shared):
+                shared_grads[b] += _sum(grads, to_y, n)
+        if a < len(shared):
+            shared_grads[a] += _sum(grads, to_x, n)
+
+
+def _operation_backward(
+    op: int, out: int, x: int, y: int, to_x: int, to_y: int, rows: Floats, grads: Floats, n: int
+) -> None:
+    """Suma en los renglones `to_x` y `to_y` de `grads` lo que les toca del renglón `out`."""
+    if op == ADD:
+        for j in range(n):
+            grads[to_x, j] += grads[out, j]
+        for j in range(n):
+            grads[to_y, j] += grads[out, j]
+    elif op == SUB:
+        for j in range(n):
+            grads[to_x, j] += grads[out, j]
+        for j in range(n):
+            grads[to_y, j] -= grads[out, j]
+    elif op == MUL:
+        for j in range(n):
+            grads[to_x, j] += rows[y, j] * grads[out, j]
+        for j in range(n):
+            grads[to_y, j] += rows[x, j] * grads[out, j]
+    elif op == DIV:
+        for j in range(n):
+            grads[to_x, j] += 1 / rows[y, j] * grads[out, j]
+        for j in range(n):
+            grads[to_y, j] += -rows[out, j] / rows[y, j] * grads[out, j]
+    elif op == POW or op == POW_CONST:
+        for j in range(n):
+            power = rows[y, j]
+            if power == 2:
+                grads[to_x, j] += 2 * rows[x, j] * grads[out, j]
+            elif power != 0:
+                grads[to_x, j] += power * rows[x, j] ** (power - 1) * grads[out, j]
+        if op == POW:
+            for j in range(n):
+                if rows[x, j] > 0:
+                    slope = rows[out, j] * math.log(rows[x, j])
+                else:
+                    slope = 0.0 if rows[x, j] == 0 else math.nan
+                grads[to_y, j] += slope * grads[out, j]
+    elif op == NEG:
+        for j in range(n):
+            grads[to_x, j] -= grads[out, j]
+    elif op == ABS:
+        for j in range(n):
+            sign = 1.0 if rows[x, j] > 0 else -1.0 if rows[x, j] < 0 else 0.0
+            grads[to_x, j] += sign * grads[out, j]
+    elif op == EXP:
+        for j in range(n):
+            grads[to_x, j] += rows[out, j] * grads[out, j]
+    elif op == LOG:
+        for j in range(n):
+            grads[to_x, j] += 1 / rows[x, j] * grads[out, j]
+    elif op == SQRT:
+        for j in range(n):
+            grads[to_x, j] += 0.5 / abs(rows[out, j]) * grads[out, j]  # abs: √-0.0 = -0.0
+    elif op == SIN:
+        for j in range(n):
+            grads[to_x, j] += math.cos(rows[x, j]) * grads[out, j]
+    elif op == COS:
+        for j in range(n):
+            grads[to_x, j] -= math.sin(rows[x, j]) * grads[out, j]
+    elif op == TANH:
+        for j in range(n):
+            grads[to_x, j] += (1 - rows[out, j] * rows[out, j]) * grads[out, j]
+    elif op == SIGMOID:
+        for j in range(n):
+            grads[to_x, j] += rows[out, j] * (1 - rows[out, j]) * grads[out, j]
+    else:  # RELU
+        for j in range(n):
+            grads[to_x, j] += grads[out, j] if rows[x, j] > 0 else 0.0
+
+
+def _operand_row(i: int, shared: Floats, rows: Floats, scratch: int, n: int) -> int:
+    """El renglón del operando `i`; si es un número compartido, lo copia en el renglón `scratch`."""
+    if i >= len(shared):
+        return i - len(shared)
+    for j in range(n):
+        rows[scratch, j] = shared[i]
+    return scratch
+
+
+def _grad_row(i: int, shared: Floats, grads: Floats, scratch: int, n: int) -> int:
+    """El renglón del gradiente del operando `i`; si es compartido, `scratch`, puesto en 0."""
+    if i >= len(shared):
+        return i - len(shared)
+    for j in range(n):
+        grads[scratch, j] = 0.0
+    return scratch
+
+
+# Los bucles de DOT van de a cuatro términos, para leer el renglón en común una vez y no cuatro.
+
+
+def _add_products(
+    out: int, start: int, stop: int, terms: Ints, shared: Floats, rows: Floats, n: int
+) -> None:
+    """out += Σ w·x, en el orden en que suma el motor: da los mismos bits."""
+    k = start
+    while k + 4 <= stop:
+        w1, w2 = shared[terms[k, 0]], shared[terms[k + 1, 0]]
+        w3, w4 = shared[terms[k + 2, 0]], shared[terms[k + 3, 0]]
+        x1, x2, x3, x4 = terms[k, 1], terms[k + 1, 1], terms[k + 2, 1], terms[k + 3, 1]
+        for j in range(n):
+            total = rows[out, j] + w1 * rows[x1, j] + w2 * rows[x2, j]
+            rows[out, j] = total + w3 * rows[x3, j] + w4 * rows[x4, j]
+        k += 4
+    for m in range(k, stop):
+        w, x = shared[terms[m, 0]], terms[m, 1]
+        for j in range(n):
+            rows[out, j] += w * rows[x, j]
+
+
+def _products_backward(
+    out: int,
+    start: int,
+    stop: int,
+    terms: Ints,
+    shared: Floats,
+    shared_grads: Floats,
+    rows: Floats,
+    grads: Floats,
+    inputs: int,
+    n: int,
+) -> None:
+    """dL/dw += Σ x·dL/dout, sumando las filas, y dL/dx += w·dL/dout."""
+    k = start
+    while k + 4 <= stop:
+        x1, x2, x3, x4 = terms[k, 1], terms[k + 1, 1], terms[k + 2, 1], terms[k + 3, 1]
+        s1, s2, s3, s4 = _inner_products(rows, x1, x2, x3, x4, grads, out, n)
+        shared_grads[terms[k, 0]] += s1
+        shared_grads[terms[k + 1, 0]] += s2
+        shared_grads[terms[k + 2, 0]] += s3
+        shared_grads[terms[k + 3, 0]] += s4
+        k += 4
+    for m in range(k, stop):
+        shared_grads[terms[m, 0]] += _inner_product(rows, terms[m, 1], grads, out, n)
+    for m in range(start, stop):
+        w, x = shared[terms[m, 0]], terms[m, 1]
+        if x >= inputs:
+            for j in range(n):
+                grads[x, j] += w * grads[out, j]
+
+
+def _sum(grads: Floats, row: int, n: int) -> float:
+    total = 0.0
+    for j in range(n):
+        total += grads[row, j]
+    return total
+
+
+def _inner_product(rows: Floats, x: int, grads: Floats, out: int, n: int) -> float:
+    total = 0.0
+    for j in range(n):
+        total += rows[x, j] * grads[out, j]
+    return total
+
+
+def _inner_products(
+    rows: Floats, x1: int, x2: int, x3: int, x4: int, grads: Floats, out: int, n: int
+) -> tuple[float, float, float, float]:
+    s1, s2, s3, s4 = 0.0, 0.0, 0.0, 0.0
+    for j in range(n):
+        s1 += rows[x1, j] * grads[out, j]
+        s2 += rows[x2, j] * grads[out, j]
+        s3 += rows[x3, j] * grads[out, j]
+        s4 += rows[x4, j] * grads[out, j]
+    return s1, s2, s3, s4
+
+
+class Backend(NamedTuple):
+    """Con qué se ejecutan los programas, y cuánto ocupa el bloque de filas que más le conviene."""
+
+    forward: Callable[[Ints, Ints, Floats, Floats, int, int], int]
+    backward: Callable[[Ints, Ints, Floats, Floats, Floats, Floats, int, int], None]
+    block_bytes: int
+    parallel: bool
+
+
+NUMPY = Backend(forward_numpy, backward_numpy, block_bytes=2**22, parallel=False)
+LOOPS = Backend(forward_loops, backward_loops, block_bytes=2**19, parallel=False)
+
+_INTS, _VECTOR, _MATRIX = 'int32[:, ::1]', 'float64[::1]', 'float64[:, ::1]'
+_FORWARD = f'int64({_INTS}, {_INTS}, {_VECTOR}, {_MATRIX}, int64, int64)'
+_BACKWARD = (
+    f'void({_INTS}, {_INTS}, {_VECTOR}, {_VECTOR}, {_MATRIX}, {_MATRIX}, int64, int64)'
+)
+
+
+def compiled() -> Backend:
+    """LOOPS compilado con numba, que lo guarda en disco: solo tarda la primera vez.
+
+    Raises:
+        ImportError: si numba no está instalado.
+    """
+    from numba import njit
+    from numba.extending import register_jitable
+
+    for helper in (_operand_row, _grad_row, _add_products, _products_backward, _operation_backward):
+        register_jitable(helper)
+    # Sumar las filas en otro orden deja usar las instrucciones vectoriales. Solo acá: en el resto,
+    # cada fila da los mismos bits que el motor.
+    for helper in (_sum, _inner_product, _inner_products):
+        register_jitable(fastmath={'reassoc', 'contract', 'nsz'})(helper)
+    options = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
+    notice = threading.Timer(
+        1, logging.getLogger('michigrad').warning, ['Compilando la cinta: tarda unos segundos, y solo esta vez.']
+    )
+    notice.start()
+    try:
+        forward = njit(_FORWARD, **options)(forward_loops)
+        backward = njit(_BACKWARD, **options)(backward_loops)
+    finally:
+        notice.cancel()
+    return Backend(forward, backward, LOOPS.block_bytes, parallel=True)
