@@ -17,6 +17,7 @@ con numba es lo más rápido. Las derivadas son las de `michigrad.engine`, opera
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
@@ -306,7 +307,7 @@ def _operation_backward(
             grads[to_x, j] += 1 / rows[y, j] * grads[out, j]
         for j in range(n):
             grads[to_y, j] += -rows[out, j] / rows[y, j] * grads[out, j]
-    elif op == POW or op == POW_CONST:
+    elif op in (POW, POW_CONST):
         for j in range(n):
             power = rows[y, j]
             if power == 2:
@@ -464,9 +465,7 @@ LOOPS = Backend(forward_loops, backward_loops, block_bytes=2**19, parallel=False
 
 _INTS, _VECTOR, _MATRIX = 'int32[:, ::1]', 'float64[::1]', 'float64[:, ::1]'
 _FORWARD = f'int64({_INTS}, {_INTS}, {_VECTOR}, {_MATRIX}, int64, int64)'
-_BACKWARD = (
-    f'void({_INTS}, {_INTS}, {_VECTOR}, {_VECTOR}, {_MATRIX}, {_MATRIX}, int64, int64)'
-)
+_BACKWARD = f'void({_INTS}, {_INTS}, {_VECTOR}, {_VECTOR}, {_MATRIX}, {_MATRIX}, int64, int64)'
 
 
 def compiled() -> Backend:
@@ -478,20 +477,26 @@ def compiled() -> Backend:
     from numba import njit
     from numba.extending import register_jitable
 
-    for helper in (_operand_row, _grad_row, _add_products, _products_backward, _operation_backward):
-        register_jitable(helper)
-    # Sumar las filas en otro orden deja usar las instrucciones vectoriales. Solo acá: en el resto,
-    # cada fila da los mismos bits que el motor.
-    for helper in (_sum, _inner_product, _inner_products):
-        register_jitable(fastmath={'reassoc', 'contract', 'nsz'})(helper)
-    options = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
+    register_jitable(_operand_row)
+    register_jitable(_grad_row)
+    register_jitable(_add_products)
+    register_jitable(_products_backward)
+    register_jitable(_operation_backward)
+    # Sumar las filas en otro orden deja usar las instrucciones vectoriales. Solo en estas sumas: en
+    # todo lo demás, cada fila da los mismos bits que el motor.
+    reorder = register_jitable(fastmath={'reassoc', 'contract', 'nsz'})
+    reorder(_sum)
+    reorder(_inner_product)
+    reorder(_inner_products)
     notice = threading.Timer(
-        1, logging.getLogger('michigrad').warning, ['Compilando la cinta: tarda unos segundos, y solo esta vez.']
+        1,
+        logging.getLogger('michigrad').warning,
+        ['Compilando la cinta con numba: tarda unos segundos, y solo esta vez.'],
     )
     notice.start()
     try:
-        forward = njit(_FORWARD, **options)(forward_loops)
-        backward = njit(_BACKWARD, **options)(backward_loops)
+        jit = functools.partial(njit, cache=True, nogil=True, error_model='numpy')
+        forward, backward = jit(_FORWARD)(forward_loops), jit(_BACKWARD)(backward_loops)
     finally:
         notice.cancel()
     return Backend(forward, backward, LOOPS.block_bytes, parallel=True)

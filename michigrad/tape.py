@@ -24,15 +24,17 @@ Grabar tiene consecuencias:
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
-import operator
 import os
+import reprlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from michigrad import _kernels
 from michigrad._kernels import ADD, DOT, MUL, OPCODES, POW_CONST, Backend, Floats, Ints
@@ -41,3 +43,572 @@ from michigrad.engine import Value, topological_order
 __all__ = ['ParameterArray', 'Tape']
 
 _LEAF = -1
+Positions = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+# Un lote grande se reparte entre los núcleos en esta cantidad de partes, siempre la misma: así los
+# gradientes salen con los mismos bits en cualquier máquina.
+_PARTS = 8
+
+
+class ParameterArray:
+    """Los parámetros de un modelo en dos arrays de float64, `data` y `grad`.
+
+    Con miles de parámetros, pasar los datos y los gradientes entre los Values y la cinta tarda más
+    que la cuenta. Una cinta grabada con `parameters=` trabaja sobre estos arrays, y un optimizador
+    también, porque un ParameterArray es para él un parámetro más:
+
+        weights = ParameterArray(model.parameters())
+        tape = Tape(loss, inputs=[x0, x1, y], parameters=weights)
+        optimizer = SGD([weights], lr=0.1)
+        ...                                       # el mismo entrenamiento
+        weights.write_back()                      # recién ahora cambian los Values
+
+    Args:
+        parameters: los parámetros, como model.parameters(). Sus datos y gradientes se copian.
+
+    Atributos: `data` y `grad`, en el orden de `parameters`. Asignarles un número o un array los
+    rellena, sin reemplazarlos.
+
+    Raises:
+        TypeError: si algún parámetro no es un Value.
+        ValueError: si no hay parámetros, si alguno está repetido o si alguno es el resultado de una
+            operación.
+    """
+
+    def __init__(self, parameters: Iterable[Value]) -> None:
+        self.values = _leaves('parameters', parameters)
+        if not self.values:
+            raise ValueError('parameters está vacía: no hay nada que entrenar')
+        self._data = np.array([v.data for v in self.values], dtype=np.float64)
+        self._grad = np.array([v.grad for v in self.values], dtype=np.float64)
+
+    @property
+    def data(self) -> Floats:
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        self._data[:] = data
+
+    @property
+    def grad(self) -> Floats:
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        self._grad[:] = grad
+
+    def write_back(self) -> None:
+        """Copia los datos y los gradientes a los Values."""
+        for v, data, grad in zip(
+            self.values, self._data.tolist(), self._grad.tolist(), strict=True
+        ):
+            v.data = data
+            v.grad = grad
+
+
+class Tape:
+    """Un grafo grabado, que se recalcula y se deriva con otros datos sin volver a armarlo.
+
+    Con `inputs`, las entradas no reciben gradiente: son datos, no algo que se entrene, y la cinta
+    tampoco toca su `data`.
+
+    Args:
+        root: el resultado, o una lista de resultados.
+        inputs: las hojas que toman un valor distinto en cada fila del lote.
+        parameters: un ParameterArray, para que sus parámetros se lean y se deriven ahí.
+
+    Raises:
+        TypeError: si algo no es un Value, o `parameters` no es un ParameterArray.
+        ValueError: si una entrada no es una hoja, está repetida, es un parámetro o no influye en el
+            resultado, o si en el grafo hay una operación propia.
+    """
+
+    def __init__(
+        self,
+        root: Value | Iterable[Value],
+        inputs: Iterable[Value] = (),
+        parameters: ParameterArray | None = None,
+    ) -> None:
+        self._single = isinstance(root, Value)
+        self._roots = [root] if isinstance(root, Value) else _values('root', root)
+        if not self._roots:
+            raise ValueError('root está vacía: pasá un Value o una lista con al menos uno')
+        if parameters is not None and not isinstance(parameters, ParameterArray):
+            raise TypeError(
+                'parameters es un ParameterArray(model.parameters()): '
+                f'llegó {reprlib.repr(parameters)}'
+            )
+        self._inputs = _leaves('inputs', inputs)
+        self._parameters = parameters
+        graph = _record(self._roots, self._inputs, parameters.values if parameters else [])
+        self._graph = graph
+        self._shared = np.zeros(graph.shared)
+        first = graph.parameters + len(graph.leaves)
+        self._shared[first : first + len(graph.exponents)] = graph.exponents
+        self._pack = struct.Struct(f'{len(graph.leaves)}d')
+        self._rows = self._row_grads = np.empty((0, 0))
+        self._batch = 0  # cuántas filas tuvo el último forward
+        self._sums: Floats | None = None  # los gradientes, si forward ya los calculó
+
+    def forward(self, batch: Any = None) -> Any:
+        """Recalcula el resultado con los datos que tienen ahora las hojas.
+
+        Args:
+            batch: el lote, de forma (B, len(inputs)): una fila por ejemplo y una columna por
+                entrada, en el orden de `inputs`. Sin entradas no va.
+
+        Returns:
+            Un array de float64 de forma (B,), o (B, cantidad) si la cinta tiene una lista de
+            resultados. Sin entradas, el nuevo `data` del resultado, que queda también en el Value
+            (con una lista, un array).
+
+        Raises:
+            TypeError, ValueError: si el lote no es de números reales o no tiene esa forma.
+            ValueError, ZeroDivisionError, OverflowError: si una operación no tiene resultado, como
+                en el motor. El mensaje dice en qué fila del lote; los Values no cambian.
+        """
+        rows = self._check(batch)
+        backend = _backend()
+        self._batch = 0  # si algo falla, para backward es como si no hubiera habido forward
+        self._read_leaves()
+        _run(backend, self._graph.once, _NOTHING, self._shared.reshape(-1, 1), 1, None)
+        if rows is None:
+            self._batch = 1
+            return self._set_roots()
+        out = np.empty((len(rows), len(self._roots)))
+        block = _block_size(backend, self._graph.rows)
+        if len(rows) <= block:
+            self._resize(len(rows))
+            self._run_block(backend, rows, 0, len(rows), self._rows, out)
+            self._sums = None
+        else:
+            self._sums = self._run_blocks(backend, rows, block, out)
+        self._batch = len(rows)
+        return out[:, 0] if self._single else out
+
+    def backward(self, reduction: str = 'mean') -> None:
+        """Suma en el `grad` de cada hoja el gradiente del último forward, como Value.backward.
+
+        Args:
+            reduction: 'mean', el gradiente promedio de las filas del lote, o 'sum', la suma.
+
+        Raises:
+            ValueError: si `reduction` no es ninguno de los dos.
+            RuntimeError: si no hubo un forward, si falló, o si la cinta tiene una lista de
+                resultados.
+        """
+        if reduction not in ('mean', 'sum'):
+            raise ValueError(f"reduction es 'mean' o 'sum': llegó {reduction!r}")
+        if not self._single:
+            raise RuntimeError(
+                'backward deriva un resultado y esta cinta tiene una lista: grabá Tape(loss)'
+            )
+        if not self._batch:
+            raise RuntimeError('antes de backward() va un forward() que no haya fallado')
+        backend = _backend()
+        grads = self._shared_grads(backend)
+        if reduction == 'mean':
+            grads /= self._batch
+        once = self._graph.once
+        if once.nodes:
+            column, column_grads = self._shared.reshape(-1, 1), grads.reshape(-1, 1)
+            backend.backward(
+                once.instructions, once.terms, _NOTHING, _NOTHING, column, column_grads, 0, 1
+            )
+        self._accumulate(grads)
+
+    def _check(self, batch: Any) -> Floats | None:
+        """Devuelve el lote como un array de float64, sin copiarlo si ya lo es."""
+        if not self._inputs:
+            if batch is not None:
+                raise TypeError('esta cinta se grabó sin inputs: forward() va sin lote')
+            return None
+        expected = f'esta cinta espera un lote de forma (filas, {len(self._inputs)})'
+        if batch is None:
+            raise TypeError(f'{expected}: forward(lote)')
+        try:
+            rows = np.asarray(batch)
+        except ValueError:
+            raise ValueError(f'{expected}; llegó uno con filas de distinto largo') from None
+        if rows.dtype.kind not in 'biuf':
+            raise TypeError(f'{expected}, de números reales; llegó uno de {rows.dtype}')
+        if rows.ndim != 2 or rows.shape[1] != len(self._inputs):
+            raise ValueError(f'{expected}; llegó uno de forma {rows.shape}')
+        if not len(rows):
+            raise ValueError(f'{expected}; llegó uno sin filas')
+        return rows.astype(np.float64, copy=False)
+
+    def _read_leaves(self) -> None:
+        leaves = self._graph.leaves
+        if self._parameters:
+            self._shared[: self._graph.parameters] = self._parameters.data
+        try:  # struct convierte una lista de floats en la tercera parte del tiempo que numpy
+            self._pack.pack_into(
+                self._shared.data, 8 * self._graph.parameters, *[v.data for v in leaves]
+            )
+        except struct.error:
+            v = next(v for v in leaves if not hasattr(v.data, '__float__'))
+            raise TypeError(f'el data de una hoja tiene que ser un número: {v!r}') from None
+
+    def _set_roots(self) -> Any:
+        """Sin entradas: pone en las raíces el data que se calculó."""
+        values = self._shared[self._graph.roots]
+        for v, data in zip(self._roots, values.tolist(), strict=True):
+            v.data = data
+        return self._roots[0].data if self._single else values
+
+    def _resize(self, n: int) -> None:
+        """Deja lugar para un bloque de `n` filas; si el anterior era igual, lo reutiliza."""
+        if self._rows.shape[1] != _padded(n):
+            self._rows = _buffer(self._graph.rows, n)
+            self._row_grads = _buffer(self._graph.rows, n)
+
+    def _run_block(
+        self, backend: Backend, batch: Floats, start: int, stop: int, rows: Floats, out: Floats
+    ) -> None:
+        """Calcula las filas start a stop del lote; deja todo en `rows` y el resultado en `out`."""
+        shared, n = self._shared, stop - start
+        rows[: len(self._inputs), :n] = batch[start:stop].T
+        _run(backend, self._graph.each, shared, rows, n, start)
+        for k, root in enumerate(self._graph.roots):
+            in_rows = root >= len(shared)
+            out[start:stop, k] = rows[root - len(shared), :n] if in_rows else shared[root]
+
+    def _derive_block(
+        self, backend: Backend, rows: Floats, row_grads: Floats, n: int, sums: Floats
+    ) -> None:
+        """Deriva el bloque que está en `rows` y suma en `sums` los gradientes de sus filas."""
+        each = self._graph.each
+        row_grads[:] = 0
+        row_grads[self._graph.roots[0] - len(self._shared)] = 1
+        backend.backward(
+            each.instructions, each.terms, self._shared, sums, rows, row_grads, len(self._inputs), n
+        )
+
+    def _run_blocks(self, backend: Backend, batch: Floats, block: int, out: Floats) -> Floats:
+        """Calcula un lote grande de a un bloque y, con cada uno todavía en la caché, lo deriva.
+
+        Así la memoria no depende del tamaño del lote. Devuelve la suma de los gradientes.
+        """
+
+        def run(starts: range) -> Floats:
+            rows, row_grads = _buffer(self._graph.rows, block), _buffer(self._graph.rows, block)
+            sums = np.zeros(len(self._shared))
+            for start in starts:
+                stop = min(start + block, len(batch))
+                self._run_block(backend, batch, start, stop, rows, out)
+                if self._single:
+                    self._derive_block(backend, rows, row_grads, stop - start, sums)
+            return sums
+
+        starts = range(0, len(batch), block)
+        if not backend.parallel or len(starts) < 2 * _PARTS:
+            return run(starts)
+        cuts = [len(starts) * k // _PARTS for k in range(_PARTS + 1)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = list(pool.map(run, [starts[i:j] for i, j in itertools.pairwise(cuts)]))
+        return sum(parts[1:], start=parts[0])
+
+    def _shared_grads(self, backend: Backend) -> Floats:
+        """La suma sobre las filas del gradiente de cada número compartido."""
+        if self._sums is not None:
+            return self._sums.copy()
+        sums = np.zeros(len(self._shared))
+        if self._inputs:
+            self._derive_block(backend, self._rows, self._row_grads, self._batch, sums)
+        else:
+            sums[self._graph.roots[0]] = 1
+        return sums
+
+    def _accumulate(self, grads: Floats) -> None:
+        """Suma los gradientes en las hojas: o en todas o, si alguna falla, en ninguna."""
+        first, leaves = self._graph.parameters, self._graph.leaves
+        loose = grads[first : first + len(leaves)].tolist()
+        totals = [v.grad + grad for v, grad in zip(leaves, loose, strict=True)]
+        if self._parameters:
+            self._parameters.grad += grads[:first]
+        for v, total in zip(leaves, totals, strict=True):
+            v.grad = total
+
+
+_NOTHING = np.empty(0)
+
+
+@functools.cache
+def _backend() -> Backend:
+    """Con qué se ejecutan las cintas: numba si está instalado y, si no, numpy."""
+    try:
+        return _kernels.compiled()
+    except ImportError:
+        logging.getLogger('michigrad').warning(
+            'La cinta va a usar numpy; con numba es mucho más rápida: pip install "michigrad[fast]"'
+        )
+        return _kernels.NUMPY
+
+
+def _padded(n: int) -> int:
+    return -(-n // 8) * 8
+
+
+def _buffer(rows: int, n: int) -> Floats:
+    """Una matriz sin inicializar con lugar para `n` filas del lote y los dos renglones auxiliares.
+
+    Cada renglón empieza en un múltiplo de 64 bytes: las instrucciones vectoriales los leen de a 64
+    y, si no, cada lectura cuesta dos.
+    """
+    size = (rows + 2) * _padded(n)
+    flat = np.empty(size + 8)
+    start = -(flat.ctypes.data // 8) % 8
+    return flat[start : start + size].reshape(rows + 2, -1)
+
+
+def _block_size(backend: Backend, rows: int) -> int:
+    """Cuántas filas del lote entran en la caché con sus gradientes."""
+    return max(backend.block_bytes // (16 * (rows + 2)) // 8 * 8, 8)
+
+
+def _run(
+    backend: Backend, program: _Program, shared: Floats, rows: Floats, n: int, start: int | None
+) -> None:
+    """Ejecuta un programa; `start` es la fila del lote en que empieza el bloque, si hay lote."""
+    instructions, terms, nodes = program
+    i = -1
+    while (i := backend.forward(instructions, terms, shared, rows, n, i + 1)) < len(nodes):
+        _, out, a, b, _ = instructions[i].tolist()
+        for j in np.flatnonzero(~np.isfinite(rows[out, :n])).tolist():
+            x, y = (
+                float(shared[k] if k < len(shared) else rows[k - len(shared), j]) for k in (a, b)
+            )
+            try:
+                _repeat(nodes[i], x, y)
+            except (ValueError, ZeroDivisionError, OverflowError) as error:
+                name = f'{nodes[i].name}: ' if nodes[i].name else ''
+                where = '' if start is None else f' (fila {start + j} del lote)'
+                raise type(error)(f'{name}{error}{where}') from None
+
+
+def _repeat(v: Value, x: float, y: float) -> Any:
+    """Hace con el motor la operación que dio `v`, para que dé su error si no tiene resultado."""
+    left, right = v._prev[0], v._prev[-1]
+    a, b = Value(x, name=left.name), Value(y, name=right.name)
+    if v._op == '/':
+        return a / b
+    if v._op.startswith('**'):
+        return a**b if v._op == '**' else a**y
+    return getattr(a, v._op)()
+
+
+def _values(what: str, values: Any) -> list[Value]:
+    """Controla que `values` sea una lista de Values."""
+    if isinstance(values, Value) or not hasattr(values, '__iter__'):
+        raise TypeError(f'{what} es una lista de Values: llegó {reprlib.repr(values)}')
+    checked = list(values)
+    for v in checked:
+        if not isinstance(v, Value):
+            raise TypeError(f'{what} es una lista de Values: tiene {reprlib.repr(v)}')
+    return checked
+
+
+def _leaves(what: str, values: Any) -> list[Value]:
+    """Controla que `values` sea una lista de hojas sin repetir."""
+    leaves = _values(what, values)
+    seen = set()
+    for v in leaves:
+        if v._prev:
+            raise ValueError(f'{what} lleva hojas, y {_named(v)} sale de la operación {v._op!r}')
+        if v in seen:
+            raise ValueError(f'{what} tiene repetido a {_named(v)}')
+        seen.add(v)
+    return leaves
+
+
+def _named(v: Value) -> str:
+    return v.name or repr(v)
+
+
+# Grabar: del grafo de Values a los programas que describe michigrad._kernels.
+
+
+class _Program(NamedTuple):
+    instructions: Ints
+    terms: Ints
+    nodes: list[Value]  # el que calcula cada instrucción
+
+
+class _Graph(NamedTuple):
+    """Un grafo traducido.
+
+    Los números compartidos por todas las filas son, en orden: los parámetros del ParameterArray,
+    las demás hojas, los exponentes fijos y los nodos que no dependen de las entradas. A estos los
+    calcula el programa `once`, una vez por forward: para él no hay números compartidos, y cada uno
+    es un renglón de una sola columna. Los renglones del programa `each` son las entradas y los
+    nodos que dependen de ellas.
+    """
+
+    parameters: int  # cuántos
+    leaves: list[Value]
+    exponents: list[float]
+    shared: int  # cuántos números compartidos
+    rows: int  # cuántos renglones
+    roots: list[int]  # como operandos de `each`
+    once: _Program
+    each: _Program
+
+
+_LEAF = -1
+
+
+class _Columns(NamedTuple):
+    """Los nodos en orden topológico y, detrás, los exponentes fijos: el 2 de x**2 es otra hoja."""
+
+    code: Positions
+    a: Positions  # las posiciones de los operandos: -1 en una hoja, y b = a si hay uno solo
+    b: Positions
+    varies: Mask  # si depende de las entradas
+
+
+def _record(roots: list[Value], inputs: list[Value], parameters: list[Value]) -> _Graph:
+    """Traduce el grafo de `roots`, en un tiempo proporcional a su cantidad de nodos."""
+    order = topological_order(Value(0, roots))[:-1]  # el Value auxiliar queda último
+    position: dict[Value | None, int] = {v: i for i, v in enumerate(order)}
+    _check_graph(order)
+    _check_inputs(inputs, position, parameters)
+    exponents = sorted({v._op for v in order if v._op.startswith('**') and v._op != '**'})
+    at_inputs, at_roots = [position[v] for v in inputs], [position[v] for v in roots]
+    columns = _columns(order, position, exponents, at_inputs)
+    chains, fused = _find_chains(columns, at_roots)
+
+    # El lugar de cada nodo: primero los números compartidos y, a continuación, los renglones.
+    is_leaf = columns.code == _LEAF
+    place = np.full(len(is_leaf), -1)
+    loose = is_leaf.copy()  # las hojas que no son entradas ni parámetros
+    loose[at_inputs] = False
+    for k, v in enumerate(parameters):
+        if v in position:
+            place[position[v]] = k
+            loose[position[v]] = False
+    once = np.flatnonzero(~is_leaf & ~columns.varies)
+    each = np.flatnonzero(~is_leaf & columns.varies & ~fused)
+    placed = np.concatenate([np.flatnonzero(loose), once, np.array(at_inputs, dtype=int), each])
+    place[placed] = len(parameters) + np.arange(len(placed))
+    rows = len(inputs) + len(each)
+    shared = len(parameters) + len(placed) - rows
+    return _Graph(
+        parameters=len(parameters),
+        leaves=[order[i] for i in np.flatnonzero(loose[: len(order)]).tolist()],
+        exponents=[float(op[2:]) for op in exponents],
+        shared=shared,
+        rows=rows,
+        roots=place[at_roots].tolist(),
+        once=_program(order, once, columns, place, 0, {}),
+        each=_program(order, each, columns, place, shared, chains),
+    )
+
+
+def _check_graph(order: list[Value]) -> None:
+    for v in order:
+        if v._rule or v._children:
+            raise ValueError(
+                f'una cinta no sabe repetir la operación propia {v._op!r}, que da {_named(v)}: '
+                'armala con las operaciones de Value'
+            )
+
+
+def _check_inputs(
+    inputs: list[Value], position: Mapping[Value | None, int], parameters: list[Value]
+) -> None:
+    trained = set(parameters)
+    for v in inputs:
+        if v not in position:
+            raise ValueError(f'la entrada {_named(v)} no influye en el resultado')
+        if v in trained:
+            raise ValueError(f'{_named(v)} no puede ser a la vez una entrada y un parámetro')
+
+
+def _columns(
+    order: list[Value],
+    position: dict[Value | None, int],
+    exponents: list[str],
+    at_inputs: list[int],
+) -> _Columns:
+    codes = OPCODES | dict.fromkeys(exponents, POW_CONST)
+    nodes = len(order)
+    code, a, b = np.full((3, nodes + len(exponents)), _LEAF)
+    try:
+        code[:nodes] = [_LEAF if v._a is None else codes[v._op] for v in order]
+    except KeyError as error:
+        raise ValueError(f'una cinta no conoce la operación {error}') from None
+    a[:nodes] = [position.get(v._a, -1) for v in order]
+    b[:nodes] = [position.get(v._b, -1) for v in order]
+    b = np.where(b < 0, a, b)
+    for i in np.flatnonzero(code == POW_CONST).tolist():
+        b[i] = nodes + exponents.index(order[i]._op)
+    varies = bytearray(len(code) + 1)  # uno de más, siempre en 0: el operando -1 de las hojas
+    for i in at_inputs:
+        varies[i] = 1
+    if at_inputs:
+        for i, (left, right) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+            if varies[left] or varies[right]:
+                varies[i] = 1
+    return _Columns(code, a, b, np.frombuffer(varies, dtype=bool)[:-1])
+
+
+def _find_chains(
+    columns: _Columns, at_roots: list[int]
+) -> tuple[dict[int, tuple[int, list[int]]], Mask]:
+    """Busca las sumas de productos w·x, con x de una fila y w compartido, que hacen las neuronas.
+
+    Devuelve, por la posición de cada suma, su primer sumando y los productos que le siguen; y qué
+    nodos quedan adentro de alguna. Un nodo que se usa además en otra parte no puede quedar adentro.
+    """
+    code, a, b, varies = columns
+    operands = np.concatenate([a, b, at_roots])
+    single = np.bincount(operands[operands >= 0], minlength=len(code)) == 1
+    product = (code == MUL) & single & (varies[a] != varies[b])
+    sums = np.flatnonzero((code == ADD) & (product[a] | product[b]))
+    left, right = a[sums], b[sums]
+    terms = np.where(product[right], right, left)
+    firsts = left + right - terms
+    chains: dict[int, tuple[int, list[int]]] = {}
+    for i, first, term, inside in zip(
+        sums.tolist(), firsts.tolist(), terms.tolist(), single[firsts].tolist(), strict=True
+    ):
+        first, products = chains.pop(first) if inside and first in chains else (first, [])
+        products.append(term)
+        chains[i] = first, products
+    fused = np.zeros(len(code), dtype=bool)
+    fused[terms] = True
+    fused[sums] = True
+    fused[list(chains)] = False
+    return chains, fused
+
+
+def _program(
+    order: list[Value],
+    positions: Positions,
+    columns: _Columns,
+    place: Positions,
+    shared: int,
+    chains: dict[int, tuple[int, list[int]]],
+) -> _Program:
+    """Escribe las instrucciones de los nodos de `positions`."""
+    code, a, b, varies = columns
+    instructions = np.zeros((len(positions), 5), dtype=np.int32)
+    instructions[:, 0] = code[positions]
+    instructions[:, 1] = place[positions] - shared
+    instructions[:, 2] = place[a[positions]]
+    instructions[:, 3] = place[b[positions]]
+    products: list[int] = []
+    for i in sorted(chains):
+        first, more = chains[i]
+        k = np.searchsorted(positions, i)
+        instructions[k, 0] = DOT
+        instructions[k, 2:] = place[first], len(products), len(products) + len(more)
+        products += more
+    left, right = a[products], b[products]
+    terms = np.empty((len(products), 2), dtype=np.int32)
+    terms[:, 0] = place[np.where(varies[left], right, left)]
+    terms[:, 1] = place[np.where(varies[left], left, right)] - shared
+    return _Program(instructions, terms, [order[i] for i in positions.tolist()])
