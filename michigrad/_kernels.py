@@ -5,19 +5,19 @@
     (código, out, a, b, 0)            out = a (operación) b; si la operación es de uno solo, b = a
     (DOT, out, a, desde, hasta)       out = a + Σ w·x, con los (w, x) de terms[desde:hasta]
 
-que se ejecuta de a un bloque de `n` filas del lote. `rows` tiene una columna por fila del lote y un
-renglón por nodo; `out` y `x` son renglones. `w` es un índice de `shared`, los números que son los
-mismos en todas las filas, como los parámetros. `a` y `b` pueden ser cualquiera de las dos cosas: si
-son menores que len(shared) son uno de esos números; si no, el renglón a - len(shared) de `rows`.
+que se ejecuta de a un bloque de filas del lote. La matriz `rows` tiene una columna por fila del
+bloque y un renglón por nodo; `out` y `x` son renglones. `w` es un índice de `shared`, los números
+que son los mismos en todas las filas, como los parámetros. `a` y `b` pueden ser cualquiera de las
+dos cosas: los menores que len(shared) son uno de esos números; los demás, el renglón que queda al
+restarles len(shared).
 
-`forward` y `backward` están escritas dos veces, con los mismos argumentos: `*_numpy` hace cada
-instrucción con una llamada a numpy y `*_loops` con un bucle, que en Python es lentísimo y compilado
-con numba es lo más rápido. Las derivadas son las de `michigrad.engine`, operación por operación.
+Todo está escrito dos veces: `run_numpy` hace cada instrucción con una llamada a numpy y `run_loops`
+con un bucle, que en Python es lentísimo y compilado con numba es lo más rápido. Las derivadas son
+las de `michigrad.engine`, operación por operación.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import threading
@@ -29,6 +29,25 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
+
+
+class Task(NamedTuple):
+    """Un programa con los arrays sobre los que trabaja.
+
+    Los primeros renglones de `rows` son las columnas de `batch`, que no necesitan gradiente, y los
+    dos últimos son auxiliares.
+    """
+
+    instructions: Ints
+    terms: Ints
+    shared: Floats
+    shared_grads: Floats  # donde se suma el gradiente de los números compartidos
+    batch: Floats
+    rows: Floats
+    row_grads: Floats
+    roots: Ints  # los operandos que se copian en las columnas de `out`
+    out: Floats
+
 
 ADD, SUB, MUL, DIV, POW, POW_CONST, NEG, ABS = range(8)
 EXP, LOG, SQRT, SIN, COS, TANH, SIGMOID, RELU, DOT = range(8, 17)
@@ -55,8 +74,8 @@ OPCODES = {
 }
 
 # Las que no siempre tienen resultado real. En todas, la falta de resultado se nota en que da inf o
-# nan; como también puede darlo bien (exp(inf)), forward se detiene ahí y decide quien la llamó.
-FALLIBLE = frozenset({DIV, POW, POW_CONST, EXP, LOG, SQRT, SIN, COS})
+# nan; como también puede darlo bien (exp(inf)), `run` se detiene ahí y decide quien la llamó.
+FALLIBLE = (DIV, POW, POW_CONST, EXP, LOG, SQRT, SIN, COS)
 
 
 def _sigmoid(x: Any, _: Any) -> Any:
@@ -118,14 +137,10 @@ def _operand_numpy(i: int, shared: Floats, rows: Floats, n: int) -> Any:
     return shared[i] if i < len(shared) else rows[i - len(shared), :n]
 
 
-def forward_numpy(
+def _forward_numpy(
     instructions: Ints, terms: Ints, shared: Floats, rows: Floats, n: int, first: int
 ) -> int:
-    """Calcula `rows` desde la instrucción `first`.
-
-    Devuelve la posición de la primera de FALLIBLE que dio inf o nan en alguna fila, ya calculada, o
-    len(instructions) si llegó al final.
-    """
+    """Calcula las `n` filas de un bloque; si se detiene, devuelve la posición de la instrucción."""
     with np.errstate(all='ignore'):
         for i, (op, out, a, b, end) in enumerate(instructions[first:].tolist(), first):
             x = _operand_numpy(a, shared, rows, n)
@@ -139,7 +154,7 @@ def forward_numpy(
     return len(instructions)
 
 
-def backward_numpy(
+def _backward_numpy(
     instructions: Ints,
     terms: Ints,
     shared: Floats,
@@ -149,11 +164,7 @@ def backward_numpy(
     inputs: int,
     n: int,
 ) -> None:
-    """Lleva hacia atrás los gradientes de `grads`, que llega en 0 salvo en la raíz.
-
-    A los números compartidos se les suma en `shared_grads` lo de las `n` filas. Los primeros
-    `inputs` renglones son las entradas, que no necesitan gradiente.
-    """
+    """Lleva hacia atrás los gradientes que tiene `grads`, en las `n` filas de un bloque."""
 
     def accumulate(i: int, grad: Any) -> None:
         if i >= len(shared):
@@ -179,10 +190,98 @@ def backward_numpy(
                 accumulate(b, to_y)
 
 
-def forward_loops(
+def run_numpy(
+    instructions: Ints,
+    terms: Ints,
+    shared: Floats,
+    shared_grads: Floats,
+    batch: Floats,
+    rows: Floats,
+    row_grads: Floats,
+    roots: Ints,
+    out: Floats,
+    start: int,
+    stop: int,
+    first: int,
+    root: int,
+    derive: bool,
+) -> tuple[int, int]:
+    """Ejecuta una tarea (ver Task) sobre las filas start a stop del lote, de a un bloque.
+
+    Args:
+        first: desde qué instrucción; si no es la primera, `rows` ya tiene lo anterior.
+        root: el renglón de `row_grads` que se pone en 1, y los demás en 0, antes de derivar; -1 si
+            ya tiene los gradientes de los que hay que partir.
+        derive: si cada bloque, además de calcularse, se deriva.
+
+    Returns:
+        (stop, 0), o la fila donde empieza el bloque y la posición de una instrucción de FALLIBLE
+        que dio, ya calculada, inf o nan.
+    """
+    inputs = batch.shape[1]
+    while start < stop:
+        n = min(rows.shape[1], stop - start)
+        if first == 0:
+            rows[:inputs, :n] = batch[start : start + n].T
+        i = _forward_numpy(instructions, terms, shared, rows, n, first)
+        if i < len(instructions):
+            return start, i
+        for k, i in enumerate(roots.tolist()):
+            out[start : start + n, k] = _operand_numpy(i, shared, rows, n)
+        if derive:
+            if root >= 0:
+                row_grads[:] = 0
+                row_grads[root] = 1
+            _backward_numpy(instructions, terms, shared, shared_grads, rows, row_grads, inputs, n)
+        start, first = start + n, 0
+    return stop, 0
+
+
+def run_loops(
+    instructions: Ints,
+    terms: Ints,
+    shared: Floats,
+    shared_grads: Floats,
+    batch: Floats,
+    rows: Floats,
+    row_grads: Floats,
+    roots: Ints,
+    out: Floats,
+    start: int,
+    stop: int,
+    first: int,
+    root: int,
+    derive: bool,
+) -> tuple[int, int]:
+    """Lo mismo que run_numpy."""
+    inputs = batch.shape[1]
+    while start < stop:
+        n = min(rows.shape[1], stop - start)
+        if first == 0:
+            for i in range(inputs):
+                for j in range(n):
+                    rows[i, j] = batch[start + j, i]
+        i = _forward_loops(instructions, terms, shared, rows, n, first)
+        if i < len(instructions):
+            return start, i
+        for k in range(len(roots)):
+            row = roots[k] - len(shared)
+            for j in range(n):
+                out[start + j, k] = rows[row, j] if row >= 0 else shared[roots[k]]
+        if derive:
+            if root >= 0:
+                for i in range(len(row_grads)):
+                    for j in range(n):
+                        row_grads[i, j] = 1.0 if i == root else 0.0
+            _backward_loops(instructions, terms, shared, shared_grads, rows, row_grads, inputs, n)
+        start += n
+        first = 0
+    return stop, 0
+
+
+def _forward_loops(
     instructions: Ints, terms: Ints, shared: Floats, rows: Floats, n: int, first: int
 ) -> int:
-    """Lo mismo que forward_numpy. Los dos últimos renglones de `rows` son para uso propio."""
     scratch = len(rows) - 2
     for i in range(first, len(instructions)):
         op = instructions[i, 0]
@@ -194,6 +293,7 @@ def forward_loops(
             _add_products(out, instructions[i, 3], instructions[i, 4], terms, shared, rows, n)
             continue
         y = _operand_row(instructions[i, 3], shared, rows, scratch + 1, n)
+        # Las más usadas tienen un bucle propio, que se compila a instrucciones vectoriales.
         if op == ADD:
             for j in range(n):
                 rows[out, j] = rows[x, j] + rows[y, j]
@@ -203,52 +303,20 @@ def forward_loops(
         elif op == MUL:
             for j in range(n):
                 rows[out, j] = rows[x, j] * rows[y, j]
-        elif op == NEG:
-            for j in range(n):
-                rows[out, j] = -rows[x, j]
-        elif op == ABS:
-            for j in range(n):
-                rows[out, j] = abs(rows[x, j])
         elif op == RELU:
             for j in range(n):
                 rows[out, j] = 0.0 if rows[x, j] < 0 else rows[x, j]
-        elif op == TANH:
+        else:
+            finite = True
             for j in range(n):
-                rows[out, j] = math.tanh(rows[x, j])
-        elif op == SIGMOID:
-            for j in range(n):
-                e = math.exp(-abs(rows[x, j]))
-                rows[out, j] = 1 / (1 + e) if rows[x, j] >= 0 else e / (1 + e)
-        else:  # las de FALLIBLE
-            if op == DIV:
-                for j in range(n):
-                    rows[out, j] = rows[x, j] / rows[y, j]
-            elif op == EXP:
-                for j in range(n):
-                    rows[out, j] = math.exp(rows[x, j])
-            elif op == LOG:
-                for j in range(n):
-                    rows[out, j] = math.log(rows[x, j])
-            elif op == SQRT:
-                for j in range(n):
-                    rows[out, j] = math.sqrt(rows[x, j])
-            elif op == SIN:
-                for j in range(n):
-                    rows[out, j] = math.sin(rows[x, j])
-            elif op == COS:
-                for j in range(n):
-                    rows[out, j] = math.cos(rows[x, j])
-            else:  # POW y POW_CONST; el cuadrado, aparte: es la potencia más usada
-                for j in range(n):
-                    square = rows[y, j] == 2
-                    rows[out, j] = rows[x, j] ** 2 if square else rows[x, j] ** rows[y, j]
-            for j in range(n):
-                if not math.isfinite(rows[out, j]):
-                    return i
+                rows[out, j] = _value(op, rows[x, j], rows[y, j])
+                finite = finite and math.isfinite(rows[out, j])
+            if not finite and op in FALLIBLE:
+                return i
     return len(instructions)
 
 
-def backward_loops(
+def _backward_loops(
     instructions: Ints,
     terms: Ints,
     shared: Floats,
@@ -258,7 +326,6 @@ def backward_loops(
     inputs: int,
     n: int,
 ) -> None:
-    """Lo mismo que backward_numpy. Los dos últimos renglones de `grads` son para uso propio."""
     scratch = len(rows) - 2
     for i in range(len(instructions) - 1, -1, -1):
         op = instructions[i, 0]
@@ -270,88 +337,89 @@ def backward_loops(
         if op == DOT:
             for j in range(n):
                 grads[to_x, j] += grads[out, j]
-            _products_backward(
-                out, b, instructions[i, 4], terms, shared, shared_grads, rows, grads, inputs, n
-            )
+            end = instructions[i, 4]
+            _products_backward(out, b, end, terms, shared, shared_grads, rows, grads, inputs, n)
         else:
             y = _operand_row(b, shared, rows, scratch + 1, n)
             to_y = _grad_row(b, shared, grads, scratch + 1, n)
-            _operation_backward(op, out, x, y, to_x, to_y, rows, grads, n)
+            if op == ADD:
+                for j in range(n):
+                    grads[to_x, j] += grads[out, j]
+                for j in range(n):
+                    grads[to_y, j] += grads[out, j]
+            elif op == MUL:
+                for j in range(n):
+                    grads[to_x, j] += rows[y, j] * grads[out, j]
+                for j in range(n):
+                    grads[to_y, j] += rows[x, j] * grads[out, j]
+            elif op == RELU:
+                for j in range(n):
+                    grads[to_x, j] += grads[out, j] if rows[x, j] > 0 else 0.0
+            else:
+                for j in range(n):
+                    gx, gy = _grads(op, rows[x, j], rows[y, j], rows[out, j], grads[out, j])
+                    grads[to_x, j] += gx
+                    grads[to_y, j] += gy
             if b < len(shared):
                 shared_grads[b] += _sum(grads, to_y, n)
         if a < len(shared):
             shared_grads[a] += _sum(grads, to_x, n)
 
 
-def _operation_backward(
-    op: int, out: int, x: int, y: int, to_x: int, to_y: int, rows: Floats, grads: Floats, n: int
-) -> None:
-    """Suma en los renglones `to_x` y `to_y` de `grads` lo que les toca del renglón `out`."""
-    if op == ADD:
-        for j in range(n):
-            grads[to_x, j] += grads[out, j]
-        for j in range(n):
-            grads[to_y, j] += grads[out, j]
-    elif op == SUB:
-        for j in range(n):
-            grads[to_x, j] += grads[out, j]
-        for j in range(n):
-            grads[to_y, j] -= grads[out, j]
-    elif op == MUL:
-        for j in range(n):
-            grads[to_x, j] += rows[y, j] * grads[out, j]
-        for j in range(n):
-            grads[to_y, j] += rows[x, j] * grads[out, j]
-    elif op == DIV:
-        for j in range(n):
-            grads[to_x, j] += 1 / rows[y, j] * grads[out, j]
-        for j in range(n):
-            grads[to_y, j] += -rows[out, j] / rows[y, j] * grads[out, j]
-    elif op in (POW, POW_CONST):
-        for j in range(n):
-            power = rows[y, j]
-            if power == 2:
-                grads[to_x, j] += 2 * rows[x, j] * grads[out, j]
-            elif power != 0:
-                grads[to_x, j] += power * rows[x, j] ** (power - 1) * grads[out, j]
-        if op == POW:
-            for j in range(n):
-                if rows[x, j] > 0:
-                    slope = rows[out, j] * math.log(rows[x, j])
-                else:
-                    slope = 0.0 if rows[x, j] == 0 else math.nan
-                grads[to_y, j] += slope * grads[out, j]
-    elif op == NEG:
-        for j in range(n):
-            grads[to_x, j] -= grads[out, j]
-    elif op == ABS:
-        for j in range(n):
-            sign = 1.0 if rows[x, j] > 0 else -1.0 if rows[x, j] < 0 else 0.0
-            grads[to_x, j] += sign * grads[out, j]
-    elif op == EXP:
-        for j in range(n):
-            grads[to_x, j] += rows[out, j] * grads[out, j]
-    elif op == LOG:
-        for j in range(n):
-            grads[to_x, j] += 1 / rows[x, j] * grads[out, j]
-    elif op == SQRT:
-        for j in range(n):
-            grads[to_x, j] += 0.5 / abs(rows[out, j]) * grads[out, j]  # abs: √-0.0 = -0.0
-    elif op == SIN:
-        for j in range(n):
-            grads[to_x, j] += math.cos(rows[x, j]) * grads[out, j]
-    elif op == COS:
-        for j in range(n):
-            grads[to_x, j] -= math.sin(rows[x, j]) * grads[out, j]
-    elif op == TANH:
-        for j in range(n):
-            grads[to_x, j] += (1 - rows[out, j] * rows[out, j]) * grads[out, j]
-    elif op == SIGMOID:
-        for j in range(n):
-            grads[to_x, j] += rows[out, j] * (1 - rows[out, j]) * grads[out, j]
-    else:  # RELU
-        for j in range(n):
-            grads[to_x, j] += grads[out, j] if rows[x, j] > 0 else 0.0
+def _value(op: int, x: float, y: float) -> float:
+    """x (operación) y; si no tiene resultado, inf o nan."""
+    if op == DIV:
+        return x / y
+    if op in (POW, POW_CONST):
+        return x * x if y == 2 else x**y  # el cuadrado, aparte: es mucho más rápido
+    if op == NEG:
+        return -x
+    if op == ABS:
+        return abs(x)
+    if op == EXP:
+        return math.exp(x)
+    if op == LOG:
+        return math.log(x)
+    if op == SQRT:
+        return math.sqrt(x)
+    if op == SIN:
+        return math.sin(x)
+    if op == COS:
+        return math.cos(x)
+    if op == TANH:
+        return math.tanh(x)
+    e = math.exp(-abs(x))  # SIGMOID
+    return 1 / (1 + e) if x >= 0 else e / (1 + e)
+
+
+def _grads(op: int, x: float, y: float, out: float, g: float) -> tuple[float, float]:
+    """Lo que la operación le pasa a x y a y (0, si no tiene o no pasa nada) del gradiente `g`."""
+    if op == SUB:
+        return g, -g
+    if op == DIV:
+        return 1 / y * g, -out / y * g
+    if op in (POW, POW_CONST):
+        gx = 0.0 if y == 0 else 2 * x * g if y == 2 else y * x ** (y - 1) * g
+        if op == POW_CONST:
+            return gx, 0.0
+        return gx, (out * math.log(x) if x > 0 else 0.0 if x == 0 else math.nan) * g
+    if op == NEG:
+        return -g, 0.0
+    if op == ABS:
+        return (1.0 if x > 0 else -1.0 if x < 0 else 0.0) * g, 0.0
+    if op == EXP:
+        return out * g, 0.0
+    if op == LOG:
+        return 1 / x * g, 0.0
+    if op == SQRT:
+        return 0.5 / abs(out) * g, 0.0  # abs: √-0.0 = -0.0
+    if op == SIN:
+        return math.cos(x) * g, 0.0
+    if op == COS:
+        return -math.sin(x) * g, 0.0
+    if op == TANH:
+        return (1 - out * out) * g, 0.0
+    return out * (1 - out) * g, 0.0  # SIGMOID
 
 
 def _operand_row(i: int, shared: Floats, rows: Floats, scratch: int, n: int) -> int:
@@ -454,40 +522,44 @@ def _inner_products(
 class Backend(NamedTuple):
     """Con qué se ejecutan los programas, y cuánto ocupa el bloque de filas que más le conviene."""
 
-    forward: Callable[[Ints, Ints, Floats, Floats, int, int], int]
-    backward: Callable[[Ints, Ints, Floats, Floats, Floats, Floats, int, int], None]
+    run: Callable[..., tuple[int, int]]
     block_bytes: int
     parallel: bool
 
 
-NUMPY = Backend(forward_numpy, backward_numpy, block_bytes=2**22, parallel=False)
-LOOPS = Backend(forward_loops, backward_loops, block_bytes=2**19, parallel=False)
-
-_INTS, _VECTOR, _MATRIX = 'int32[:, ::1]', 'float64[::1]', 'float64[:, ::1]'
-_FORWARD = f'int64({_INTS}, {_INTS}, {_VECTOR}, {_MATRIX}, int64, int64)'
-_BACKWARD = f'void({_INTS}, {_INTS}, {_VECTOR}, {_VECTOR}, {_MATRIX}, {_MATRIX}, int64, int64)'
+NUMPY = Backend(run_numpy, block_bytes=2**22, parallel=False)
 
 
 def compiled() -> Backend:
-    """LOOPS compilado con numba, que lo guarda en disco: solo tarda la primera vez.
+    """run_loops compilada con numba, que la guarda en disco: solo tarda la primera vez.
 
     Raises:
         ImportError: si numba no está instalado.
     """
-    from numba import njit
+    from numba import njit, types
     from numba.extending import register_jitable
 
+    register_jitable(_forward_loops)
+    register_jitable(_backward_loops)
     register_jitable(_operand_row)
     register_jitable(_grad_row)
     register_jitable(_add_products)
     register_jitable(_products_backward)
-    register_jitable(_operation_backward)
+    register_jitable(_value)
+    register_jitable(_grads)
     # Sumar las filas en otro orden deja usar las instrucciones vectoriales. Solo en estas sumas: en
     # todo lo demás, cada fila da los mismos bits que el motor.
     reorder = register_jitable(fastmath={'reassoc', 'contract', 'nsz'})
     reorder(_sum)
     reorder(_inner_product)
     reorder(_inner_products)
+    ints, vector, matrix = types.int32[:, ::1], types.float64[::1], types.float64[:, ::1]
+    batch = types.Array(types.float64, 2, 'A', readonly=True)  # cualquiera, sin copiarlo
+    index = types.int64
+    signature = types.UniTuple(index, 2)(
+        *(ints, ints, vector, vector, batch, matrix, matrix, types.int32[::1], matrix),
+        *(index, index, index, index, types.boolean),
+    )
     notice = threading.Timer(
         1,
         logging.getLogger('michigrad').warning,
@@ -495,8 +567,7 @@ def compiled() -> Backend:
     )
     notice.start()
     try:
-        jit = functools.partial(njit, cache=True, nogil=True, error_model='numpy')
-        forward, backward = jit(_FORWARD)(forward_loops), jit(_BACKWARD)(backward_loops)
+        run = njit(signature, cache=True, nogil=True, error_model='numpy')(run_loops)
     finally:
         notice.cancel()
-    return Backend(forward, backward, LOOPS.block_bytes, parallel=True)
+    return Backend(run, block_bytes=2**19, parallel=True)

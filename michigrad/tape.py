@@ -24,7 +24,6 @@ Grabar tiene consecuencias:
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import reprlib
@@ -37,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from michigrad import _kernels
-from michigrad._kernels import ADD, DOT, MUL, OPCODES, POW_CONST, Backend, Floats, Ints
+from michigrad._kernels import ADD, DOT, MUL, OPCODES, POW_CONST, Backend, Floats, Ints, Task
 from michigrad.engine import Value, topological_order
 
 __all__ = ['ParameterArray', 'Tape']
@@ -173,15 +172,15 @@ class Tape:
         backend = _backend()
         self._batch = 0  # si algo falla, para backward es como si no hubiera habido forward
         self._read_leaves()
-        _run(backend, self._graph.once, _NOTHING, self._shared.reshape(-1, 1), 1, None)
+        self._run_once(backend)
         if rows is None:
             self._batch = 1
             return self._set_roots()
         out = np.empty((len(rows), len(self._roots)))
         block = _block_size(backend, self._graph.rows)
         if len(rows) <= block:
-            self._resize(len(rows))
-            self._run_block(backend, rows, 0, len(rows), self._rows, out)
+            task = self._task(rows, self._buffers(len(rows)), out)
+            _run(backend, task, self._graph.each.nodes, 0, len(rows))
             self._sums = None
         else:
             self._sums = self._run_blocks(backend, rows, block, out)
@@ -211,12 +210,7 @@ class Tape:
         grads = self._shared_grads(backend)
         if reduction == 'mean':
             grads /= self._batch
-        once = self._graph.once
-        if once.nodes:
-            column, column_grads = self._shared.reshape(-1, 1), grads.reshape(-1, 1)
-            backend.backward(
-                once.instructions, once.terms, _NOTHING, _NOTHING, column, column_grads, 0, 1
-            )
+        self._run_once(backend, grads)
         self._accumulate(grads)
 
     def _check(self, batch: Any) -> Floats | None:
@@ -259,68 +253,76 @@ class Tape:
             v.data = data
         return self._roots[0].data if self._single else values
 
-    def _resize(self, n: int) -> None:
-        """Deja lugar para un bloque de `n` filas; si el anterior era igual, lo reutiliza."""
+    def _run_once(self, backend: Backend, grads: Floats | None = None) -> None:
+        """Calcula en `_shared` lo que no depende de las entradas o, con `grads`, lo deriva."""
+        program, column = self._graph.once, self._shared.reshape(-1, 1)
+        if not program.nodes:
+            return
+        column_grads = _NO_ROWS if grads is None else grads.reshape(-1, 1)
+        task = Task(
+            program.instructions,
+            program.terms,
+            shared=_NOTHING,
+            shared_grads=_NOTHING,
+            batch=_NO_ROWS,
+            rows=column,
+            row_grads=column_grads,
+            roots=_NO_ROOTS,
+            out=_NO_ROWS,
+        )
+        if grads is None:
+            _run(backend, task, program.nodes, 0, 1)
+        else:
+            backend.run(*task, 0, 1, len(program.nodes), -1, True)
+
+    def _task(self, batch: Floats, buffers: tuple[Floats, Floats], out: Floats) -> Task:
+        """La tarea de calcular, y quizás derivar, lo que depende de las entradas."""
+        graph = self._graph
+        sums = np.zeros(len(self._shared))
+        return Task(*graph.each[:2], self._shared, sums, batch, *buffers, graph.roots, out)
+
+    def _buffers(self, n: int) -> tuple[Floats, Floats]:
+        """Los renglones para un bloque de `n` filas; si el anterior era igual, los mismos."""
         if self._rows.shape[1] != _padded(n):
             self._rows = _buffer(self._graph.rows, n)
             self._row_grads = _buffer(self._graph.rows, n)
-
-    def _run_block(
-        self, backend: Backend, batch: Floats, start: int, stop: int, rows: Floats, out: Floats
-    ) -> None:
-        """Calcula las filas start a stop del lote; deja todo en `rows` y el resultado en `out`."""
-        shared, n = self._shared, stop - start
-        rows[: len(self._inputs), :n] = batch[start:stop].T
-        _run(backend, self._graph.each, shared, rows, n, start)
-        for k, root in enumerate(self._graph.roots):
-            in_rows = root >= len(shared)
-            out[start:stop, k] = rows[root - len(shared), :n] if in_rows else shared[root]
-
-    def _derive_block(
-        self, backend: Backend, rows: Floats, row_grads: Floats, n: int, sums: Floats
-    ) -> None:
-        """Deriva el bloque que está en `rows` y suma en `sums` los gradientes de sus filas."""
-        each = self._graph.each
-        row_grads[:] = 0
-        row_grads[self._graph.roots[0] - len(self._shared)] = 1
-        backend.backward(
-            each.instructions, each.terms, self._shared, sums, rows, row_grads, len(self._inputs), n
-        )
+        return self._rows, self._row_grads
 
     def _run_blocks(self, backend: Backend, batch: Floats, block: int, out: Floats) -> Floats:
         """Calcula un lote grande de a un bloque y, con cada uno todavía en la caché, lo deriva.
 
         Así la memoria no depende del tamaño del lote. Devuelve la suma de los gradientes.
         """
+        rows = self._graph.rows
+        root = int(self._graph.roots[0]) - len(self._shared)
 
-        def run(starts: range) -> Floats:
-            rows, row_grads = _buffer(self._graph.rows, block), _buffer(self._graph.rows, block)
-            sums = np.zeros(len(self._shared))
-            for start in starts:
-                stop = min(start + block, len(batch))
-                self._run_block(backend, batch, start, stop, rows, out)
-                if self._single:
-                    self._derive_block(backend, rows, row_grads, stop - start, sums)
-            return sums
+        def run(start: int, stop: int) -> Floats:
+            task = self._task(batch, (_buffer(rows, block), _buffer(rows, block)), out)
+            _run(backend, task, self._graph.each.nodes, start, stop, root, self._single)
+            return task.shared_grads
 
-        starts = range(0, len(batch), block)
-        if not backend.parallel or len(starts) < 2 * _PARTS:
-            return run(starts)
-        cuts = [len(starts) * k // _PARTS for k in range(_PARTS + 1)]
+        blocks = -(-len(batch) // block)
+        if not backend.parallel or blocks < 2 * _PARTS:
+            return run(0, len(batch))
+        cuts = [blocks * k // _PARTS * block for k in range(_PARTS)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            parts = list(pool.map(run, [starts[i:j] for i, j in itertools.pairwise(cuts)]))
-        return sum(parts[1:], start=parts[0])
+            sums = list(pool.map(run, cuts, [*cuts[1:], len(batch)]))
+        return sum(sums[1:], start=sums[0])
 
     def _shared_grads(self, backend: Backend) -> Floats:
         """La suma sobre las filas del gradiente de cada número compartido."""
         if self._sums is not None:
             return self._sums.copy()
-        sums = np.zeros(len(self._shared))
-        if self._inputs:
-            self._derive_block(backend, self._rows, self._row_grads, self._batch, sums)
-        else:
-            sums[self._graph.roots[0]] = 1
-        return sums
+        root = int(self._graph.roots[0])
+        if not self._inputs:
+            sums = np.zeros(len(self._shared))
+            sums[root] = 1
+            return sums
+        batch = np.empty((0, len(self._inputs)))
+        task = self._task(batch, (self._rows, self._row_grads), _NO_ROWS)._replace(roots=_NO_ROOTS)
+        done = len(self._graph.each.nodes) + 1  # ya está todo calculado: solo queda derivar
+        backend.run(*task, 0, self._batch, done, root - len(self._shared), True)
+        return task.shared_grads
 
     def _accumulate(self, grads: Floats) -> None:
         """Suma los gradientes en las hojas: o en todas o, si alguna falla, en ninguna."""
@@ -333,7 +335,7 @@ class Tape:
             v.grad = total
 
 
-_NOTHING = np.empty(0)
+_NOTHING, _NO_ROWS, _NO_ROOTS = np.empty(0), np.empty((1, 0)), np.empty(0, dtype=np.int32)
 
 
 @functools.cache
@@ -370,23 +372,40 @@ def _block_size(backend: Backend, rows: int) -> int:
 
 
 def _run(
-    backend: Backend, program: _Program, shared: Floats, rows: Floats, n: int, start: int | None
+    backend: Backend,
+    task: Task,
+    nodes: list[Value],
+    start: int,
+    stop: int,
+    root: int = -1,
+    derive: bool = False,
 ) -> None:
-    """Ejecuta un programa; `start` es la fila del lote en que empieza el bloque, si hay lote."""
-    instructions, terms, nodes = program
-    i = -1
-    while (i := backend.forward(instructions, terms, shared, rows, n, i + 1)) < len(nodes):
-        _, out, a, b, _ = instructions[i].tolist()
-        for j in np.flatnonzero(~np.isfinite(rows[out, :n])).tolist():
-            x, y = (
-                float(shared[k] if k < len(shared) else rows[k - len(shared), j]) for k in (a, b)
-            )
-            try:
-                _repeat(nodes[i], x, y)
-            except (ValueError, ZeroDivisionError, OverflowError) as error:
-                name = f'{nodes[i].name}: ' if nodes[i].name else ''
-                where = '' if start is None else f' (fila {start + j} del lote)'
-                raise type(error)(f'{name}{error}{where}') from None
+    """Ejecuta una tarea; donde se detiene, controla si es que una operación no tiene resultado."""
+    first = 0
+    while start < stop:
+        start, first = backend.run(*task, start, stop, first, root, derive)
+        if start < stop:
+            n = min(task.rows.shape[1], stop - start)
+            _check_results(task, first, nodes[first], start, n)
+            first += 1
+
+
+def _check_results(task: Task, i: int, v: Value, start: int, n: int) -> None:
+    """Repite con el motor lo que dio inf o nan en la instrucción `i`, que calcula `v`.
+
+    Raises:
+        ValueError, ZeroDivisionError, OverflowError: el del motor, con la fila del lote.
+    """
+    _, out, a, b, _ = task.instructions[i].tolist()
+    shared = len(task.shared)
+    for j in np.flatnonzero(~np.isfinite(task.rows[out, :n])).tolist():
+        x, y = (float(task.shared[k] if k < shared else task.rows[k - shared, j]) for k in (a, b))
+        try:
+            _repeat(v, x, y)
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
+            name = f'{v.name}: ' if v.name else ''
+            where = f' (fila {start + j} del lote)' if task.batch.shape[1] else ''
+            raise type(error)(f'{name}{error}{where}') from None
 
 
 def _repeat(v: Value, x: float, y: float) -> Any:
@@ -452,7 +471,7 @@ class _Graph(NamedTuple):
     exponents: list[float]
     shared: int  # cuántos números compartidos
     rows: int  # cuántos renglones
-    roots: list[int]  # como operandos de `each`
+    roots: Ints  # como operandos de `each`
     once: _Program
     each: _Program
 
@@ -501,7 +520,7 @@ def _record(roots: list[Value], inputs: list[Value], parameters: list[Value]) ->
         exponents=[float(op[2:]) for op in exponents],
         shared=shared,
         rows=rows,
-        roots=place[at_roots].tolist(),
+        roots=place[at_roots].astype(np.int32),
         once=_program(order, once, columns, place, 0, {}),
         each=_program(order, each, columns, place, shared, chains),
     )
