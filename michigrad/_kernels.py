@@ -209,7 +209,8 @@ def run_numpy(
     """Ejecuta una tarea (ver Task) sobre las filas start a stop del lote, de a un bloque.
 
     Args:
-        first: desde qué instrucción; si no es la primera, `rows` ya tiene lo anterior.
+        first: desde qué instrucción se calcula; si no es la primera, `rows` ya tiene lo anterior.
+            Con len(instructions) + 1 ya está todo calculado y solo falta derivar.
         root: el renglón de `row_grads` que se pone en 1, y los demás en 0, antes de derivar; -1 si
             ya tiene los gradientes de los que hay que partir.
         derive: si cada bloque, además de calcularse, se deriva.
@@ -223,11 +224,12 @@ def run_numpy(
         n = min(rows.shape[1], stop - start)
         if first == 0:
             rows[:inputs, :n] = batch[start : start + n].T
-        i = _forward_numpy(instructions, terms, shared, rows, n, first)
-        if i < len(instructions):
-            return start, i
-        for k, i in enumerate(roots.tolist()):
-            out[start : start + n, k] = _operand_numpy(i, shared, rows, n)
+        if first <= len(instructions):
+            i = _forward_numpy(instructions, terms, shared, rows, n, first)
+            if i < len(instructions):
+                return start, i
+            for k, i in enumerate(roots.tolist()):
+                out[start : start + n, k] = _operand_numpy(i, shared, rows, n)
         if derive:
             if root >= 0:
                 row_grads[:] = 0
@@ -261,13 +263,14 @@ def run_loops(
             for i in range(inputs):
                 for j in range(n):
                     rows[i, j] = batch[start + j, i]
-        i = _forward_loops(instructions, terms, shared, rows, n, first)
-        if i < len(instructions):
-            return start, i
-        for k in range(len(roots)):
-            row = roots[k] - len(shared)
-            for j in range(n):
-                out[start + j, k] = rows[row, j] if row >= 0 else shared[roots[k]]
+        if first <= len(instructions):
+            i = _forward_loops(instructions, terms, shared, rows, n, first)
+            if i < len(instructions):
+                return start, i
+            for k in range(len(roots)):
+                row = roots[k] - len(shared)
+                for j in range(n):
+                    out[start + j, k] = rows[row, j] if row >= 0 else shared[roots[k]]
         if derive:
             if root >= 0:
                 for i in range(len(row_grads)):

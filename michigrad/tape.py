@@ -45,6 +45,8 @@ _LEAF = -1
 Positions = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
+_NOTHING, _NO_ROWS, _NO_ROOTS = np.empty(0), np.empty((1, 0)), np.empty(0, dtype=np.int32)
+
 # Un lote grande se reparte entre los núcleos en esta cantidad de partes, siempre la misma: así los
 # gradientes salen con los mismos bits en cualquier máquina.
 _PARTS = 8
@@ -149,7 +151,8 @@ class Tape:
         self._pack = struct.Struct(f'{len(graph.leaves)}d')
         self._rows = self._row_grads = np.empty((0, 0))
         self._batch = 0  # cuántas filas tuvo el último forward
-        self._sums: Floats | None = None  # los gradientes, si forward ya los calculó
+        self._block: Task | None = None  # el bloque que falta derivar
+        self._sums = _NOTHING  # el gradiente de los números compartidos, sumando las filas
 
     def forward(self, batch: Any = None) -> Any:
         """Recalcula el resultado con los datos que tienen ahora las hojas.
@@ -175,14 +178,16 @@ class Tape:
         self._run_once(backend)
         if rows is None:
             self._batch = 1
+            self._sums = np.zeros(len(self._shared))
+            self._sums[self._graph.roots[0]] = 1
             return self._set_roots()
         out = np.empty((len(rows), len(self._roots)))
         block = _block_size(backend, self._graph.rows)
         if len(rows) <= block:
-            task = self._task(rows, self._buffers(len(rows)), out)
-            _run(backend, task, self._graph.each.nodes, 0, len(rows))
-            self._sums = None
+            self._block = self._task(rows, self._buffers(len(rows)), out)
+            _run(backend, self._block, self._graph.each.nodes, 0, len(rows))
         else:
+            self._block = None
             self._sums = self._run_blocks(backend, rows, block, out)
         self._batch = len(rows)
         return out[:, 0] if self._single else out
@@ -207,9 +212,9 @@ class Tape:
         if not self._batch:
             raise RuntimeError('antes de backward() va un forward() que no haya fallado')
         backend = _backend()
-        grads = self._shared_grads(backend)
-        if reduction == 'mean':
-            grads /= self._batch
+        if self._block:
+            self._derive_block(backend, self._block)
+        grads = self._sums / self._batch if reduction == 'mean' else self._sums.copy()
         self._run_once(backend, grads)
         self._accumulate(grads)
 
@@ -273,7 +278,7 @@ class Tape:
         if grads is None:
             _run(backend, task, program.nodes, 0, 1)
         else:
-            backend.run(*task, 0, 1, len(program.nodes), -1, True)
+            backend.run(*task, 0, 1, len(program.nodes) + 1, -1, True)
 
     def _task(self, batch: Floats, buffers: tuple[Floats, Floats], out: Floats) -> Task:
         """La tarea de calcular, y quizás derivar, lo que depende de las entradas."""
@@ -302,27 +307,19 @@ class Tape:
             return task.shared_grads
 
         blocks = -(-len(batch) // block)
-        if not backend.parallel or blocks < 2 * _PARTS:
+        if not backend.parallel or blocks < 4 * _PARTS:
             return run(0, len(batch))
         cuts = [blocks * k // _PARTS * block for k in range(_PARTS)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             sums = list(pool.map(run, cuts, [*cuts[1:], len(batch)]))
         return sum(sums[1:], start=sums[0])
 
-    def _shared_grads(self, backend: Backend) -> Floats:
-        """La suma sobre las filas del gradiente de cada número compartido."""
-        if self._sums is not None:
-            return self._sums.copy()
-        root = int(self._graph.roots[0])
-        if not self._inputs:
-            sums = np.zeros(len(self._shared))
-            sums[root] = 1
-            return sums
-        batch = np.empty((0, len(self._inputs)))
-        task = self._task(batch, (self._rows, self._row_grads), _NO_ROWS)._replace(roots=_NO_ROOTS)
-        done = len(self._graph.each.nodes) + 1  # ya está todo calculado: solo queda derivar
-        backend.run(*task, 0, self._batch, done, root - len(self._shared), True)
-        return task.shared_grads
+    def _derive_block(self, backend: Backend, task: Task) -> None:
+        """Deriva el bloque que calculó forward."""
+        done = len(task.instructions) + 1
+        root = int(task.roots[0]) - len(self._shared)
+        backend.run(*task, 0, self._batch, done, root, True)
+        self._sums, self._block = task.shared_grads, None
 
     def _accumulate(self, grads: Floats) -> None:
         """Suma los gradientes en las hojas: o en todas o, si alguna falla, en ninguna."""
@@ -333,9 +330,6 @@ class Tape:
             self._parameters.grad += grads[:first]
         for v, total in zip(leaves, totals, strict=True):
             v.grad = total
-
-
-_NOTHING, _NO_ROWS, _NO_ROOTS = np.empty(0), np.empty((1, 0)), np.empty(0, dtype=np.int32)
 
 
 @functools.cache
