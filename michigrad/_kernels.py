@@ -88,8 +88,8 @@ _VALUES: dict[int, Callable[[Any, Any], Any]] = {
     SUB: np.subtract,
     MUL: np.multiply,
     DIV: np.divide,
-    POW: np.power,
-    POW_CONST: np.power,
+    POW: np.float_power,  # np.power con 0.5 es np.sqrt: da nan en -inf
+    POW_CONST: np.float_power,
     NEG: lambda x, _: -x,
     ABS: lambda x, _: np.abs(x),
     EXP: lambda x, _: np.exp(x),
@@ -104,7 +104,7 @@ _VALUES: dict[int, Callable[[Any, Any], Any]] = {
 
 
 def _base_grad(x: Any, y: Any, g: Floats) -> Any:
-    return np.where(y == 0, 0.0, y * np.power(x, y - 1) * g)
+    return np.where(y == 0, 0.0, y * np.float_power(x, y - 1) * g)
 
 
 def _exponent_grad(x: Any, out: Floats, g: Floats) -> Any:

@@ -1,0 +1,862 @@
+"""Pruebas de la cinta: el motor es el juez, fila por fila, de los tres modos de ejecutarla."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import itertools
+import logging
+import math
+import random
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from michigrad import _kernels, tape
+from michigrad.engine import Value, topological_order
+from michigrad.nn import MLP
+from michigrad.tape import ParameterArray, Tape
+from tests.expressions import OPERATIONS
+
+INF, NAN = math.inf, math.nan
+
+
+def backend(name: str) -> _kernels.Backend:
+    if name == 'numpy':
+        return _kernels.NUMPY
+    if name == 'bucles':  # los que compila numba, corridos por Python
+        return _kernels.NUMPY._replace(run=_kernels.run_loops)
+    pytest.importorskip('numba', reason='sin numba no hay nada que compilar')
+    return tape._backend()
+
+
+@pytest.fixture(params=['numpy', 'bucles', 'numba'])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Corre la prueba con cada modo. Los bucles en Python avisan de lo que numba calla."""
+    chosen = backend(request.param)
+    monkeypatch.setattr(tape, '_backend', lambda: chosen)
+    with np.errstate(all='ignore'):
+        yield request.param
+
+
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bloques de ocho filas, para que un lote chico tenga muchos."""
+    chosen = tape._backend()._replace(block_bytes=1)
+    monkeypatch.setattr(tape, '_backend', lambda: chosen)
+
+
+def by_engine(
+    build: Callable[[list[Value]], Value], inputs: list[Value], rows: Any, leaves: list[Value]
+) -> tuple[list[float], list[float]]:
+    """Los resultados de cada fila y la suma de los gradientes de `leaves`, con el motor."""
+    for v in leaves:
+        v.grad = 0
+    outs = []
+    for row in np.asarray(rows).tolist():
+        out = build([Value(x, name=v.name) for x, v in zip(row, inputs, strict=True)])
+        out.backward()
+        outs.append(out.data)
+    grads = [v.grad for v in leaves]
+    for v in leaves:
+        v.grad = 0
+    return outs, grads
+
+
+def assert_same_as_engine(
+    build: Callable[[list[Value]], Value], rows: Any, leaves: list[Value], rtol: float = 1e-12
+) -> None:
+    inputs = [Value(x) for x in np.asarray(rows)[0].tolist()]
+    t = Tape(build(inputs), inputs=inputs)
+    outs, grads = by_engine(build, inputs, rows, leaves)
+    np.testing.assert_allclose(t.forward(rows), outs, rtol=rtol, atol=0)
+    t.backward(reduction='sum')
+    np.testing.assert_allclose([v.grad for v in leaves], grads, rtol=rtol, atol=1e-15)
+
+
+def hinge(model: MLP, row: list[Value]) -> Value:
+    *x, y = row
+    out: Value = (1 - y * model(x)).relu()
+    return out
+
+
+def moons(n: int, seed: int = 0) -> Any:
+    """n filas (x0, x1, y), con y = ±1."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2))
+    return np.column_stack([x, np.sign(x[:, 0] * x[:, 1])])
+
+
+# Los ejemplos de la documentación
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+def test_el_ejemplo_de_la_documentacion(engine: str, reduction: str) -> None:
+    random.seed(0)
+    model = MLP(2, [5, 4, 1])
+    x0, x1, y = Value(0.0), Value(0.0), Value(1.0)
+    t = Tape((1 - y * model([x0, x1])).relu(), inputs=[x0, x1, y])
+    batch = moons(20)
+    outs, sums = by_engine(lambda row: hinge(model, row), [x0, x1, y], batch, model.parameters())
+    losses = t.forward(batch)
+    assert losses.shape == (20,)
+    assert losses.dtype == np.float64
+    np.testing.assert_allclose(losses, outs, rtol=1e-12)
+    t.backward(reduction=reduction)
+    grads = np.array(sums) / (20 if reduction == 'mean' else 1)
+    np.testing.assert_allclose([p.grad for p in model.parameters()], grads, rtol=1e-12, atol=1e-15)
+    t.backward(reduction=reduction)  # acumula
+    np.testing.assert_allclose(
+        [p.grad for p in model.parameters()], 2 * grads, rtol=1e-12, atol=1e-15
+    )
+
+
+def test_entrenar_con_la_cinta_da_lo_mismo_que_con_el_motor(engine: str) -> None:
+    losses: list[list[float]] = []
+    for taped in (False, True):
+        random.seed(3)
+        model = MLP(2, [4, 1])
+        batch = moons(12)
+        x = [Value(0.0) for _ in range(3)]
+        t = Tape(hinge(model, x), inputs=x)
+        history = []
+        for _ in range(10):
+            model.zero_grad()
+            if taped:
+                history.append(float(t.forward(batch).mean()))
+                t.backward()
+            else:
+                rows = [[Value(xi) for xi in row] for row in batch.tolist()]
+                total = sum((hinge(model, row) for row in rows), Value(0)) / len(batch)
+                total.backward()
+                history.append(total.data)
+            for p in model.parameters():
+                p.data -= 0.1 * p.grad
+        losses.append(history)
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
+
+
+# Todas las operaciones
+
+TABLE = {row.name: row for row in OPERATIONS}
+
+
+def apply(name: str, *operands: Any) -> Any:
+    return TABLE[name].function(*operands[: arity(name)])
+
+
+def arity(name: str) -> int:
+    return len(TABLE[name].points[0])
+
+
+def engine_operations() -> set[str]:
+    """Los `_op` de todo lo que sabe hacer un Value, probando sus métodos uno por uno."""
+    found = set()
+    for name in vars(Value):
+        for operands in ((), (Value(0.5),), (2,)):
+            try:
+                out = getattr(Value(0.5), name)(*operands)
+            except TypeError:
+                continue
+            if isinstance(out, Value) and out._prev:
+                found.add(out._op)
+    return found
+
+
+def test_la_tabla_de_codigos_tiene_todas_las_operaciones_del_motor() -> None:
+    found = engine_operations()
+    assert {'+', 'exp', '**2', '**'} <= found
+    assert {'**n' if op == '**2' else op for op in found} == set(_kernels.OPCODES)
+
+
+Step = tuple[str, int, int]
+
+
+def build_graph(steps: list[Step], leaves: list[Value]) -> Value:
+    values = list(leaves)
+    for name, i, j in steps:
+        values.append(apply(name, values[i % len(values)], values[j % len(values)]))
+    return functools.reduce(lambda a, b: a + b, values)
+
+
+def gradient_scale(root: Value) -> dict[Value, float]:
+    """Cuánto error de redondeo puede juntar cada gradiente: la regla de la cadena sin signos."""
+    order = topological_order(root)
+    scale = dict.fromkeys(order, 0.0)
+    scale[root] = 1.0
+    for v in reversed(order):
+        for operand, slope in ((v._a, v._da), (v._b, v._db)):
+            if operand is not None:
+                scale[operand] += max(abs(slope or 0), 1) * scale[v]
+    return scale
+
+
+NUMBERS = st.one_of(
+    st.floats(-3, 3), st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.0]), st.integers(-2, 2)
+)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([*TABLE, *['a * b', 'a + b'] * 4]),
+        st.integers(0, 30),
+        st.integers(0, 30),
+    ),
+    min_size=1,
+    max_size=15,
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+)
+@given(
+    steps=STEPS,
+    params=st.lists(NUMBERS, min_size=3, max_size=3),
+    rows=st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=1, max_size=4),
+)
+def test_grafos_al_azar(engine: str, steps: list[Step], params: list[Any], rows: Any) -> None:
+    """Valores y gradientes de las hojas, o el error del motor."""
+    leaves = [Value(p) for p in params]
+    inputs = [Value(x) for x in rows[0]]
+    try:
+        root = build_graph(steps, inputs + leaves)
+    except (ArithmeticError, ValueError):
+        assume(False)
+    t = Tape(root, inputs=inputs)
+    outs, scales, errors = [], np.zeros(len(leaves)), []
+    for row in rows:
+        try:
+            out = build_graph(steps, [Value(x) for x in row] + leaves)
+        except (ArithmeticError, ValueError) as error:
+            errors.append(type(error))
+            continue
+        out.backward()
+        outs.append((out.data, sum(abs(v.data * v.grad) for v in topological_order(out))))
+        scale = gradient_scale(out)
+        scales += [scale.get(v, 0) for v in leaves]
+    grads = [v.grad for v in leaves]
+    for v in leaves:
+        v.grad = 0
+    if errors:
+        if engine == 'bucles':
+            return  # en Python los errores los dan math y numpy, no el motor
+        with pytest.raises(tuple(errors), match=r'fila \d+ del lote'):
+            t.forward(rows)
+        assert [v.grad for v in leaves] == [0, 0, 0]
+        return
+    data, sensitivity = np.array(outs).T
+    assume(np.isfinite(sensitivity).all() and np.isfinite(scales).all() and max(scales) < 1e6)
+    assert (np.abs(t.forward(rows) - data) <= 1e-12 * (sensitivity + np.abs(data))).all()
+    t.backward(reduction='sum')
+    assert (np.abs(np.array([v.grad for v in leaves]) - grads) <= 1e-12 * scales).all()
+
+
+def record_somewhere(
+    build: Callable[[list[Value]], Value], inputs: int
+) -> tuple[Tape, list[Value]]:
+    """Graba `build` en el primer punto donde tiene resultado."""
+    for point in itertools.product([1.5, -1.5], repeat=inputs):
+        xs = [Value(x) for x in point]
+        with contextlib.suppress(ValueError):
+            return Tape(build(xs), inputs=xs), xs
+    raise AssertionError('no hay dónde grabarla')
+
+
+EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-320, -1e-320, 1e160, -1e160, 30.0, -30.0, 800.0]
+EDGES += [-800.0, INF, -INF, NAN]
+
+
+@pytest.mark.parametrize('outer', ['solo', 'sqrt', 'log'])
+@pytest.mark.parametrize('op', TABLE)
+def test_valores_extremos(engine: str, op: str, outer: str) -> None:
+    """0, infinitos, nan y gigantes, también con un gradiente infinito que llega de arriba."""
+    p, q = Value(1.0), Value(0.5)
+
+    def build(row: list[Value]) -> Value:
+        operands = [w * x for w, x in zip((p, q), row, strict=False)]
+        out: Value = apply(op, *operands)
+        return out if outer == 'solo' else out.sqrt() if outer == 'sqrt' else out.log()
+
+    t, xs = record_somewhere(build, arity(op))
+    rows = list(itertools.product(EDGES, repeat=arity(op)))
+    for row in rows:
+        p.grad = q.grad = 0
+        try:
+            (out,), grads = by_engine(build, xs, [row], [p, q])
+        except (ArithmeticError, ValueError) as error:
+            if engine != 'bucles':
+                with pytest.raises(type(error), match=r'\(fila 0 del lote\)$'):
+                    t.forward([row])
+            continue
+        if engine == 'bucles' and not all(map(math.isfinite, [*row, out])):
+            continue
+        np.testing.assert_allclose(t.forward([row]), [out], rtol=1e-12, err_msg=str(row))
+        t.backward()
+        np.testing.assert_allclose([p.grad, q.grad], grads, rtol=1e-12, err_msg=str(row))
+
+
+def test_relu_no_deja_pasar_ni_un_gradiente_infinito(engine: str) -> None:
+    w, x = Value(1.0), Value(0.0)
+    t = Tape((w * x).relu().sqrt(), inputs=[x])
+    t.forward([[0.0]])
+    t.backward()
+    assert w.grad == 0
+
+
+def test_un_infinito_bien_habido_no_es_un_error(engine: str) -> None:
+    if engine == 'bucles':
+        pytest.skip('los bucles en Python no llegan a los extremos')
+    x, w = Value(1.0), Value(2.0)
+    t = Tape((w * x).exp() / 2 + x.exp(), inputs=[x])
+    np.testing.assert_array_equal(t.forward([[INF], [-INF], [0.0]]), [INF, 0.0, 1.5])
+
+
+# Las sumas de productos que se ejecutan como una sola instrucción
+
+W = [Value(x) for x in (0.3, -1.2, 0.7, 2.1, -0.4)]
+CHAINS: dict[str, Callable[[list[Value]], Value]] = {
+    'neurona': lambda x: sum((w * xi for w, xi in zip(W[:3], x, strict=True)), W[4]),
+    'sin sesgo': lambda x: x[0] * W[0] + W[1] * x[1] + x[2] * W[2],
+    'sesgo al final': lambda x: x[0] * W[0] + x[1] * W[1] + W[2],
+    'al revés': lambda x: W[0] * x[0] + (W[1] * x[1] + (W[2] * x[2] + W[3])),
+    'peso repetido': lambda x: W[0] * x[0] + W[0] * x[1] + W[0] * x[2] + W[0] * x[0] + W[0],
+    'entrada repetida': lambda x: W[4] + W[0] * x[0] + W[1] * x[0] + W[2] * x[0].tanh() * x[0],
+    'nodo repetido': lambda x: (h := x[0].tanh() * x[1], W[4] + W[0] * h + W[1] * h + h * W[0])[1],
+    'el doble de un producto': lambda x: (p := W[0] * x[0], p + p + p)[1],
+    'producto usado aparte': lambda x: (p := W[1] * x[1], (W[0] + W[2] * x[0] + p) * p)[1],
+    'suma usada aparte': lambda x: (s := W[0] + W[1] * x[0], (s + W[2] * x[1]) * s + W[3] * x[2])[
+        1
+    ],
+    'de a dos capas': lambda x: sum(
+        (W[k] * (W[k] * x[k] + W[4]).relu() for k in range(3)), Value(1)
+    ),
+    'producto de entradas': lambda x: (
+        x[0] * x[1] + W[0] * (x[1] * x[2]) + x[2] * x[2] + W[1] * W[2]
+    ),
+    'larga': lambda x: sum((W[k % 5] * x[k % 3].sin() for k in range(23)), W[0] * W[1]),
+}
+
+
+@pytest.mark.parametrize('name', CHAINS)
+@pytest.mark.parametrize('size', [1, 5, 40])
+def test_sumas_de_productos(engine: str, name: str, size: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(size, 3))
+    build = CHAINS[name]
+
+    def with_all(x: list[Value]) -> Value:
+        return build(x) + sum(xi * 0 for xi in x)
+
+    assert_same_as_engine(with_all, rows, W)
+
+
+def test_una_suma_que_tambien_es_resultado(engine: str) -> None:
+    x, w = Value(0.0), Value(3.0)
+    partial = w + w * x
+    product = w * x
+    t = Tape([partial, partial + product, product], inputs=[x])
+    np.testing.assert_array_equal(t.forward([[2.0], [-1.0]]), [[9, 15, 6], [0, -3, -3]])
+
+
+def test_una_neurona_es_una_sola_instruccion() -> None:
+    model = MLP(30, [20, 1])
+    x = [Value(0.0) for _ in range(30)]
+    assert len(Tape(model(x), inputs=x)._graph.each.nodes) == 20 + 20 + 1
+
+
+# Qué significa grabar
+
+
+def test_las_ramas_quedan_como_al_grabar(engine: str) -> None:
+    x = Value(2.0)
+    out = x * 10 if x > 0 else -x
+    assert Tape(out, inputs=[x]).forward([[-1.0]]) == [-10.0]
+
+
+def test_las_hojas_se_leen_en_cada_forward(engine: str) -> None:
+    x, w, constant = Value(1.0), Value(2.0), Value(5.0)
+    t = Tape(w * x + constant * constant, inputs=[x])
+    assert t.forward([[3.0]]) == [31.0]
+    w.data, constant.data = -1, 2  # también enteros
+    assert t.forward([[3.0]]) == [1.0]
+
+
+def test_backward_usa_los_datos_del_forward(engine: str) -> None:
+    x, w = Value(1.0), Value(2.0)
+    t = Tape(w * w * x, inputs=[x])
+    t.forward([[3.0]])
+    w.data = 100.0
+    t.backward()
+    assert w.grad == 12.0
+
+
+def test_no_toca_las_entradas_ni_los_nodos_intermedios(engine: str) -> None:
+    x, w = Value(1.0), Value(2.0)
+    middle = w * x
+    root = middle.tanh()
+    t = Tape(root, inputs=[x])
+    t.forward([[5.0]])
+    t.backward()
+    assert [(v.data, v.grad) for v in (x, middle)] == [(1.0, 0), (2.0, 0)]
+    assert (root.data, root.grad) == (math.tanh(2), 0)
+
+
+# Sin entradas, y con varios resultados
+
+
+def test_sin_entradas_repite_un_grafo(engine: str) -> None:
+    w = [Value(x) for x in (0.5, 2, -1.5)]
+    root = (w[0] * w[1] + w[2] ** 2 + w[0] / w[1]).tanh() * 3 + 2 ** w[0]
+    t = Tape(root)
+    w[0].data, w[1].data = -0.25, 3
+    out = t.forward()
+    again = (w[0] * w[1] + w[2] ** 2 + w[0] / w[1]).tanh() * 3 + 2 ** w[0]
+    assert out == root.data == pytest.approx(again.data, rel=1e-12)
+    assert type(out) is float
+    again.backward()
+    expected = [v.grad for v in w]
+    t.backward()
+    t.backward()
+    assert [v.grad for v in w] == pytest.approx([3 * g for g in expected], rel=1e-12)
+
+
+def test_el_mismo_grafo_que_root_backward(engine: str) -> None:
+    """También las constantes reciben su gradiente, como en el motor."""
+    w, constant = Value(3.0), Value(2.0)
+    t = Tape(constant * w)
+    t.forward()
+    t.backward()
+    assert (w.grad, constant.grad) == (2.0, 3.0)
+
+
+def test_una_hoja_sola(engine: str) -> None:
+    v = Value(3)
+    t = Tape(v)
+    assert t.forward() == 3.0
+    t.backward()
+    assert v.grad == 1
+
+
+def test_una_entrada_puede_ser_el_resultado(engine: str) -> None:
+    x = Value(3.0)
+    t = Tape(x, inputs=[x])
+    np.testing.assert_array_equal(t.forward([[1], [2]]), [1, 2])
+    t.backward()
+    assert x.grad == 0
+
+
+def test_varios_resultados(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    random.seed(0)
+    model = MLP(2, [4, 3])
+    x = [Value(0.0), Value(0.0)]
+    fixed = model.parameters()[0] * 2
+    t = Tape([*model(x), fixed, x[1]], inputs=x)
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    expected = [[*(z.data for z in model(row)), fixed.data, row[1]] for row in rows.tolist()]
+    np.testing.assert_allclose(t.forward(rows), expected, rtol=1e-12)
+    small_blocks(monkeypatch)
+    np.testing.assert_allclose(t.forward(rows), expected, rtol=1e-12)
+    with pytest.raises(RuntimeError, match='lista'):
+        t.backward()
+
+
+def test_varios_resultados_sin_entradas(engine: str) -> None:
+    a, b = Value(2.0), Value(5.0)
+    total, product = a + b, a * b
+    t = Tape([total, product])
+    a.data = 3.0
+    np.testing.assert_array_equal(t.forward(), [8, 15])
+    assert (total.data, product.data) == (8, 15)
+
+
+# El lote
+
+
+@pytest.mark.parametrize(
+    'batch',
+    [
+        [[1, 2], [3, 4]],
+        ((True, False),),
+        np.array([[1, 2], [3, 4]], dtype=np.uint8),
+        np.array([[1.5, 2.5]], dtype=np.float32),
+        np.asfortranarray(np.arange(6.0).reshape(3, 2)),
+        np.arange(24.0).reshape(4, 6)[::2, ::3],
+        np.broadcast_to(np.array([[1.0, 2.0]]), (5, 2)),
+    ],
+)
+def test_un_lote_es_cualquier_matriz_de_numeros(engine: str, batch: Any) -> None:
+    x, y, w = Value(0.0), Value(0.0), Value(2.0)
+    rows = np.asarray(batch, dtype=float)
+    t = Tape(w * x - y, inputs=[x, y])
+    np.testing.assert_array_equal(t.forward(batch), 2 * rows[:, 0] - rows[:, 1])
+    t.backward()
+    assert w.grad == pytest.approx(rows[:, 0].mean())
+
+
+@pytest.mark.parametrize(
+    ('batch', 'error', 'message'),
+    [
+        (None, TypeError, r'forma \(filas, 2\): forward\(lote\)'),
+        ([1.0, 2.0], ValueError, r'llegó uno de forma \(2,\)'),
+        ([[1.0], [2.0]], ValueError, r'llegó uno de forma \(2, 1\)'),
+        (np.ones((4, 3)), ValueError, r'llegó uno de forma \(4, 3\)'),
+        (np.ones((2, 2, 2)), ValueError, r'llegó uno de forma \(2, 2, 2\)'),
+        (np.ones((0, 2)), ValueError, 'sin filas'),
+        ([], ValueError, r'forma \(0,\)'),
+        ([[1.0, 2.0], [3.0]], ValueError, 'distinto largo'),
+        ([['1', '2']], TypeError, 'números reales; llegó uno de <U1'),
+        ([[1j, 2.0]], TypeError, 'llegó uno de complex128'),
+        ([[Value(1.0), Value(2.0)]], TypeError, 'llegó uno de object'),
+    ],
+)
+def test_un_lote_que_no_sirve(engine: str, batch: Any, error: type, message: str) -> None:
+    x, y = Value(0.0), Value(0.0)
+    t = Tape(x * y, inputs=[x, y])
+    t.forward([[1.0, 2.0]])
+    with pytest.raises(error, match=message):
+        t.forward(batch)
+
+
+def test_sin_entradas_no_va_lote(engine: str) -> None:
+    with pytest.raises(TypeError, match='sin lote'):
+        Tape(Value(1.0) + 1).forward([[1.0]])
+
+
+@pytest.mark.parametrize('size', [1, 7, 8, 9, 64, 65, 300, 1000])
+def test_un_lote_en_varios_bloques(engine: str, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    if engine == 'bucles' and size > 100:
+        pytest.skip('los bucles en Python son lentos')
+    random.seed(0)
+    model = MLP(2, [3, 1])
+    x = [Value(0.0) for _ in range(3)]
+    t = Tape(hinge(model, x), inputs=x)
+    batch = moons(size)
+    whole = t.forward(batch)
+    t.backward()
+    grads = [p.grad for p in model.parameters()]
+    small_blocks(monkeypatch)
+    for _ in range(2):  # la segunda vez, los mismos bits
+        model.zero_grad()
+        np.testing.assert_array_equal(t.forward(batch), whole)
+        t.backward()
+        again = [p.grad for p in model.parameters()]
+        np.testing.assert_allclose(again, grads, rtol=1e-12, atol=1e-15)
+        t.backward()
+        assert [p.grad for p in model.parameters()] == [2 * g for g in again]
+
+
+def test_los_mismos_bits_cada_vez(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_blocks(monkeypatch)
+    random.seed(0)
+    model = MLP(2, [3, 1])
+    x = [Value(0.0) for _ in range(3)]
+    t = Tape(hinge(model, x), inputs=x)
+    batch = moons(80 if engine == 'bucles' else 5000)
+    runs = []
+    for _ in range(3):
+        model.zero_grad()
+        losses = t.forward(batch).tolist()
+        t.backward()
+        runs.append((losses, [p.grad for p in model.parameters()]))
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_la_memoria_no_crece_con_el_lote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aparte del lote y del resultado."""
+    monkeypatch.setattr(tape, '_backend', lambda: _kernels.NUMPY._replace(block_bytes=2**18))
+    model = MLP(2, [3, 1])
+    x = [Value(0.0) for _ in range(3)]
+    t = Tape(hinge(model, x), inputs=x)
+    extra = []
+    for size in (10_000, 100_000):
+        batch = moons(size)
+        tracemalloc.start()
+        losses = t.forward(batch)
+        t.backward()
+        extra.append(tracemalloc.get_traced_memory()[1] - losses.nbytes)
+        tracemalloc.stop()
+    assert extra[1] < extra[0] + 50_000
+
+
+# Errores
+
+
+DOMAIN = [
+    ('log', lambda x, w: (w * x).log(), 0.0, ValueError, r'^log con 0.0: pide'),
+    ('sqrt', lambda x, w: x.sqrt() * w, -1.0, ValueError, r'^sqrt con x=-1.0: pide'),
+    ('/', lambda x, w: w / x, 0.0, ZeroDivisionError, r'^/ con w=2.0 y x=0.0: el divisor'),
+    ('**-1', lambda x, w: x**-1 * w, 0.0, ZeroDivisionError, r'^\*\* con x=0.0 y -1.0'),
+    ('**0.5', lambda x, w: x**0.5 * w, -4.0, ValueError, r'^\*\* con x=-4.0 y 0.5'),
+    ('**', lambda x, w: (x + 0) ** (w / 3), -8.0, ValueError, r'^\*\* con -8.0 y 0.66'),
+    ('potencia gigante', lambda x, w: x**200 * w, 1e9, OverflowError, r'^\*\* con x=1.*1\.8e308'),
+    ('exp', lambda x, w: (w * x).exp(), 400.0, OverflowError, r'^exp con 800.0: .*1\.8e308'),
+    ('sin', lambda x, w: x.sin() * w, INF, ValueError, r'^sin con x=inf: el ángulo'),
+    ('cos', lambda x, w: x.cos() * w, -INF, ValueError, r'^cos con x=-inf: el ángulo'),
+]
+
+
+@pytest.mark.parametrize(
+    ('build', 'bad', 'error', 'message'), [row[1:] for row in DOMAIN], ids=[r[0] for r in DOMAIN]
+)
+@pytest.mark.parametrize('blocks', ['uno', 'varios'])
+def test_una_operacion_sin_resultado(
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    build: Callable[[Value, Value], Value],
+    bad: float,
+    error: type[Exception],
+    message: str,
+    blocks: str,
+) -> None:
+    """El error del motor, con la fila; y todo queda como estaba."""
+    if engine == 'bucles':
+        pytest.skip('en Python el error lo dan math y numpy')
+    if blocks == 'varios':
+        small_blocks(monkeypatch)
+    x, w = Value(1.0, name='x'), Value(2.0, name='w')
+    t = Tape(build(x, w), inputs=[x])
+    rows = np.ones((600, 1))
+    t.forward(rows)
+    rows[517] = rows[530] = bad
+    with pytest.raises(error, match=message) as info:
+        t.forward(rows)
+    assert str(info.value).endswith('(fila 517 del lote)')
+    assert (w.data, w.grad, x.data) == (2.0, 0, 1.0)
+    with pytest.raises(RuntimeError, match='forward'):
+        t.backward()
+
+
+def test_una_operacion_sin_resultado_fuera_del_lote(engine: str) -> None:
+    if engine == 'bucles':
+        pytest.skip('en Python el error lo dan math y numpy')
+    w = Value(1.0, name='w')
+    root = w.log() + 1
+    root._prev[0].name = 'pérdida'
+    t = Tape(root)
+    w.data = -2
+    with pytest.raises(ValueError, match=r'^pérdida: log con w=-2.0: .*épsilon$'):
+        t.forward()
+    assert root.data == 1.0
+
+
+def test_un_dato_que_no_es_un_numero(engine: str) -> None:
+    w = Value(1.0, name='w')
+    t = Tape(w * 2)
+    w.data = None  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=r'tiene que ser un número: Value\(data=None.*name=w'):
+        t.forward()
+
+
+def test_un_gradiente_que_no_es_un_numero_no_deja_nada_a_medias(engine: str) -> None:
+    a, b = Value(1.0), Value(2.0)
+    t = Tape(a * b)
+    t.forward()
+    b.grad = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        t.backward()
+    assert a.grad == 0
+
+
+def cube(self: Value) -> Value:
+    out = Value(self.data**3, (self,), 'cubo', name='c')
+
+    def _backward() -> None:
+        self.grad += 3 * self.data**2 * out.grad
+
+    out._backward = _backward
+    return out
+
+
+def renamed(v: Value) -> Value:
+    v._op = 'mi suma'
+    return v
+
+
+# Sin tipos: son los errores de quien no los usa.
+AnyTape: Any = Tape
+AnyParameterArray: Any = ParameterArray
+X, FREE = Value(1.0, name='x'), Value(1.0, name='suelta')
+
+
+@pytest.mark.parametrize(
+    ('make', 'error', 'message'),
+    [
+        (lambda: Tape(cube(X) * 2), ValueError, "operación propia 'cubo', que da c"),
+        (lambda: Tape(cube(X)), ValueError, "operación propia 'cubo'"),
+        (lambda: Tape(renamed(X + 1)), ValueError, "no conoce la operación 'mi suma'"),
+        (lambda: Tape(X * 2, inputs=[FREE]), ValueError, 'entrada suelta no influye'),
+        (lambda: Tape(X * 2, inputs=[X * 1]), ValueError, r"hojas, y Value\(.*operación '\*'"),
+        (lambda: Tape(X * 2, inputs=[X, X]), ValueError, 'inputs tiene repetido a x'),
+        (lambda: AnyTape(X * 2, inputs=X), TypeError, 'inputs es una lista de Values: llegó Value'),
+        (
+            lambda: AnyTape(X * 2, inputs=[1.0]),
+            TypeError,
+            'inputs es una lista de Values: tiene 1.0',
+        ),
+        (lambda: Tape([]), ValueError, 'root está vacía'),
+        (lambda: AnyTape(3.0), TypeError, 'root es una lista de Values: llegó 3.0'),
+        (lambda: AnyTape([X, None]), TypeError, 'root es una lista de Values: tiene None'),
+        (lambda: AnyTape(X * 2, parameters=[X]), TypeError, r'ParameterArray\(model.parameters'),
+        (
+            lambda: Tape(X * FREE, inputs=[X], parameters=ParameterArray([X, FREE])),
+            ValueError,
+            'x no puede ser a la vez una entrada y un parámetro',
+        ),
+        (lambda: ParameterArray([]), ValueError, 'vacía'),
+        (lambda: ParameterArray([X, X]), ValueError, 'parameters tiene repetido a x'),
+        (lambda: ParameterArray([X * 2]), ValueError, 'parameters lleva hojas'),
+        (lambda: AnyParameterArray(X), TypeError, 'parameters es una lista'),
+    ],
+)
+def test_lo_que_no_se_puede_grabar(
+    make: Callable[[], Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_backward_sin_forward_o_con_otra_reduccion(engine: str) -> None:
+    t = Tape(Value(2.0) * 3)
+    with pytest.raises(RuntimeError, match='antes de backward'):
+        t.backward()
+    with pytest.raises(ValueError, match="'mean' o 'sum': llegó 'max'"):
+        t.backward(reduction='max')
+
+
+# Los parámetros en arrays
+
+
+def test_los_parametros_en_arrays_entrenan_igual(engine: str) -> None:
+    batch = moons(20)
+    results = []
+    for arrays in (False, True):
+        random.seed(5)
+        model = MLP(2, [4, 1])
+        x = [Value(0.0) for _ in range(3)]
+        weights = ParameterArray(model.parameters()) if arrays else None
+        loss = Tape(hinge(model, x), inputs=x, parameters=weights)
+        penalty = Tape(
+            sum((p * p for p in model.parameters()), Value(0)) * 1e-2, parameters=weights
+        )
+        before = [p.data for p in model.parameters()]
+        for _ in range(5):
+            trained: list[Any] = [weights] if weights else model.parameters()
+            for p in trained:
+                p.grad = 0
+            loss.forward(batch)
+            penalty.forward()
+            loss.backward()
+            penalty.backward()
+            for p in trained:
+                p.data -= 0.1 * p.grad
+        if weights:
+            assert [p.data for p in model.parameters()] == before
+            assert [p.grad for p in model.parameters()] == [0] * len(before)
+            weights.write_back()
+        results.append([(p.data, p.grad) for p in model.parameters()])
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-12)
+    assert type(results[1][0][0]) is float
+
+
+def test_los_optimizadores_manejan_los_arrays(engine: str) -> None:
+    optim = pytest.importorskip('michigrad.optim', reason='todavía no hay optimizadores')
+    makers: list[Callable[[Any], Any]] = [
+        lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9),
+        lambda ps: optim.Adam(ps, lr=0.01),
+    ]
+    for make in makers:
+        results = []
+        for arrays in (False, True):
+            random.seed(5)
+            model = MLP(2, [4, 1])
+            x = [Value(0.0) for _ in range(3)]
+            weights = ParameterArray(model.parameters())
+            t = Tape(hinge(model, x), inputs=x, parameters=weights if arrays else None)
+            optimizer = make([weights] if arrays else model.parameters())
+            for _ in range(5):
+                optimizer.zero_grad()
+                t.forward(moons(20))
+                t.backward()
+                optimizer.step()
+            if arrays:
+                weights.write_back()
+            results.append([p.data for p in model.parameters()])
+        np.testing.assert_allclose(results[1], results[0], rtol=1e-9)
+
+
+def test_data_y_grad_se_rellenan_sin_reemplazarse() -> None:
+    weights = ParameterArray([Value(1), Value(2.0)])
+    data, grad = weights.data, weights.grad
+    weights.data = [3, 4]
+    weights.grad = 5
+    weights.data -= 1
+    assert (data.tolist(), grad.tolist()) == ([2.0, 3.0], [5.0, 5.0])
+    with pytest.raises(ValueError, match='broadcast'):
+        weights.data = [1.0, 2.0, 3.0]
+
+
+def test_un_parametro_que_no_esta_en_el_grafo(engine: str) -> None:
+    x, used, unused = Value(1.0), Value(2.0), Value(3.0)
+    weights = ParameterArray([unused, used])
+    t = Tape(used * x + Value(1.0), inputs=[x], parameters=weights)
+    t.forward([[4.0]])
+    t.backward()
+    assert weights.grad.tolist() == [0.0, 4.0]
+
+
+# numba, numpy y lo que se carga
+
+
+def test_sin_numba_avisa_una_vez_como_instalarlo(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, 'numba', None)
+    monkeypatch.setattr(tape, '_backend', functools.cache(tape._backend.__wrapped__))
+    x, w = Value(1.0), Value(2.0)
+    with caplog.at_level(logging.WARNING, logger='michigrad'):
+        for _ in range(2):
+            t = Tape(w * x, inputs=[x])
+            assert t.forward([[3.0]]) == [6.0]
+            t.backward()
+    assert w.grad == 6.0
+    assert len(caplog.messages) == 1
+    assert 'pip install "michigrad[fast]"' in caplog.messages[0]
+
+
+def test_importar_la_cinta_no_carga_numba() -> None:
+    code = 'import sys, michigrad.tape; sys.exit("numba" in sys.modules)'
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.skipif(importlib.util.find_spec('numba') is None, reason='hace falta numba')
+def test_lo_compilado_se_guarda_en_disco(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('NUMBA_CACHE_DIR', str(tmp_path))
+    code = (
+        'from michigrad import _kernels; stats = _kernels.compiled().run.stats;'
+        'print(len(stats.cache_hits), len(stats.cache_misses))'
+    )
+    outputs = [
+        subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    assert [done.stdout.split() for done in outputs] == [['0', '1'], ['1', '0']]
+    assert 'Compilando' not in outputs[1].stderr
+
+
+def test_un_grafo_hondo_no_usa_recursion(engine: str) -> None:
+    w = Value(1.0)
+    v = w
+    for _ in range(20_000):
+        v = v + 1
+    t = Tape(v)
+    assert t.forward() == 20_001
+    t.backward()
+    assert w.grad == 1
