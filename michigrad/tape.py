@@ -488,7 +488,8 @@ def _record(roots: list[Value], inputs: list[Value], parameters: list[Value]) ->
     position: dict[Value | None, int] = {v: i for i, v in enumerate(order)}
     _check_graph(order)
     _check_inputs(inputs, position, parameters)
-    exponents = sorted({v._op for v in order if v._op.startswith('**') and v._op != '**'})
+    ops = {v._op for v in order}
+    exponents = sorted(op for op in ops if op.startswith('**') and op != '**')
     at_inputs, at_roots = [position[v] for v in inputs], [position[v] for v in roots]
     columns = _columns(order, position, exponents, at_inputs)
     chains, fused = _find_chains(columns, at_roots)
@@ -508,6 +509,9 @@ def _record(roots: list[Value], inputs: list[Value], parameters: list[Value]) ->
     place[placed] = len(parameters) + np.arange(len(placed))
     rows = len(inputs) + len(each)
     shared = len(parameters) + len(placed) - rows
+    once_code = _instructions(once, columns, place, 0)
+    each_code = _instructions(each, columns, place, shared)
+    terms = _write_dots(each_code, each, chains, columns, place, shared)
     return _Graph(
         parameters=len(parameters),
         leaves=[order[i] for i in np.flatnonzero(loose[: len(order)]).tolist()],
@@ -515,8 +519,8 @@ def _record(roots: list[Value], inputs: list[Value], parameters: list[Value]) ->
         shared=shared,
         rows=rows,
         roots=place[at_roots].astype(np.int32),
-        once=_program(order, once, columns, place, 0, {}),
-        each=_program(order, each, columns, place, shared, chains),
+        once=_Program(once_code, terms[:0], [order[i] for i in once.tolist()]),
+        each=_Program(each_code, terms, [order[i] for i in each.tolist()]),
     )
 
 
@@ -568,60 +572,73 @@ def _columns(
     return _Columns(code, a, b, np.frombuffer(varies, dtype=bool)[:-1])
 
 
-def _find_chains(
-    columns: _Columns, at_roots: list[int]
-) -> tuple[dict[int, tuple[int, list[int]]], Mask]:
-    """Busca las sumas de productos w·x, con x de una fila y w compartido, que hacen las neuronas.
+class _Chains(NamedTuple):
+    """Las sumas de productos w·x, con w compartido y x de una fila, que hacen las neuronas.
 
-    Devuelve, por la posición de cada suma, su primer sumando y los productos que le siguen; y qué
-    nodos quedan adentro de alguna. Un nodo que se usa además en otra parte no puede quedar adentro.
+    La suma k es el nodo de posición ends[k]; vale firsts[k] más los productos
+    products[starts[k] : stops[k]], que ya no hace falta calcular por separado.
     """
+
+    ends: Positions
+    firsts: Positions
+    starts: Positions
+    stops: Positions
+    products: Positions
+
+
+def _find_chains(columns: _Columns, at_roots: list[int]) -> tuple[_Chains, Mask]:
+    """Devuelve las cadenas y qué nodos quedan adentro de alguna, que no se usan en otra parte."""
     code, a, b, varies = columns
     operands = np.concatenate([a, b, at_roots])
     single = np.bincount(operands[operands >= 0], minlength=len(code)) == 1
     product = (code == MUL) & single & (varies[a] != varies[b])
     sums = np.flatnonzero((code == ADD) & (product[a] | product[b]))
     left, right = a[sums], b[sums]
-    terms = np.where(product[right], right, left)
-    firsts = left + right - terms
-    chains: dict[int, tuple[int, list[int]]] = {}
-    for i, first, term, inside in zip(
-        sums.tolist(), firsts.tolist(), terms.tolist(), single[firsts].tolist(), strict=True
-    ):
-        first, products = chains.pop(first) if inside and first in chains else (first, [])
-        products.append(term)
-        chains[i] = first, products
+    products = np.where(product[right], right, left)
+    firsts = left + right - products
+    # Una suma sigue la cadena de su primer sumando, si este también es una y no tiene otro uso.
+    index = np.full(len(code), -1)
+    index[sums] = np.arange(len(sums))
+    chain = list(range(len(sums)))
+    for i, previous in enumerate(np.where(single[firsts], index[firsts], -1).tolist()):
+        if previous >= 0:
+            chain[i] = chain[previous]
+    by_chain = np.argsort(np.array(chain, dtype=int), kind='stable')
+    starts = np.unique(np.array(chain, dtype=int)[by_chain], return_index=True)[1]
+    stops = np.append(starts[1:], len(sums))[: len(starts)]
+    ends = sums[by_chain][stops - 1]
     fused = np.zeros(len(code), dtype=bool)
-    fused[terms] = True
+    fused[products] = True
     fused[sums] = True
-    fused[list(chains)] = False
-    return chains, fused
+    fused[ends] = False
+    return _Chains(ends, firsts[by_chain][starts], starts, stops, products[by_chain]), fused
 
 
-def _program(
-    order: list[Value],
+def _instructions(positions: Positions, columns: _Columns, place: Positions, first: int) -> Ints:
+    """Las instrucciones de los nodos de `positions`, que van a los renglones desde `first`."""
+    instructions = np.zeros((len(positions), 5), dtype=np.int32)
+    instructions[:, 0] = columns.code[positions]
+    instructions[:, 1] = place[positions] - first
+    instructions[:, 2] = place[columns.a[positions]]
+    instructions[:, 3] = place[columns.b[positions]]
+    return instructions
+
+
+def _write_dots(
+    instructions: Ints,
     positions: Positions,
+    chains: _Chains,
     columns: _Columns,
     place: Positions,
-    shared: int,
-    chains: dict[int, tuple[int, list[int]]],
-) -> _Program:
-    """Escribe las instrucciones de los nodos de `positions`."""
-    code, a, b, varies = columns
-    instructions = np.zeros((len(positions), 5), dtype=np.int32)
-    instructions[:, 0] = code[positions]
-    instructions[:, 1] = place[positions] - shared
-    instructions[:, 2] = place[a[positions]]
-    instructions[:, 3] = place[b[positions]]
-    products: list[int] = []
-    for i in sorted(chains):
-        first, more = chains[i]
-        k = np.searchsorted(positions, i)
-        instructions[k, 0] = DOT
-        instructions[k, 2:] = place[first], len(products), len(products) + len(more)
-        products += more
-    left, right = a[products], b[products]
-    terms = np.empty((len(products), 2), dtype=np.int32)
-    terms[:, 0] = place[np.where(varies[left], right, left)]
-    terms[:, 1] = place[np.where(varies[left], left, right)] - shared
-    return _Program(instructions, terms, [order[i] for i in positions.tolist()])
+    first: int,
+) -> Ints:
+    """Cambia por un DOT la instrucción de la última suma de cada cadena; devuelve los términos."""
+    k = np.searchsorted(positions, chains.ends)
+    instructions[k, 0] = DOT
+    instructions[k, 2] = place[chains.firsts]
+    instructions[k, 3] = chains.starts
+    instructions[k, 4] = chains.stops
+    left, right = columns.a[chains.products], columns.b[chains.products]
+    x = np.where(columns.varies[left], left, right)
+    w = left + right - x
+    return np.column_stack([place[w], place[x] - first]).astype(np.int32)
