@@ -569,8 +569,11 @@ def compiled() -> Backend:
         ['Compilando la cinta con numba: tarda unos segundos, y solo esta vez.'],
     )
     notice.start()
+    options = {'nogil': True, 'error_model': 'numpy'}
     try:
-        run = njit(signature, cache=True, nogil=True, error_model='numpy')(run_loops)
+        run = njit(signature, cache=True, **options)(run_loops)
+    except RuntimeError:  # no hay ninguna carpeta donde guardarlo
+        run = njit(signature, **options)(run_loops)
     finally:
         notice.cancel()
     return Backend(run, block_bytes=2**19, parallel=True)

@@ -331,6 +331,7 @@ CHAINS: dict[str, Callable[[list[Value]], Value]] = {
     'peso repetido': lambda x: W[0] * x[0] + W[0] * x[1] + W[0] * x[2] + W[0] * x[0] + W[0],
     'entrada repetida': lambda x: W[4] + W[0] * x[0] + W[1] * x[0] + W[2] * x[0].tanh() * x[0],
     'nodo repetido': lambda x: (h := x[0].tanh() * x[1], W[4] + W[0] * h + W[1] * h + h * W[0])[1],
+    'producto repetido': lambda x: (h := W[0] * x[0], W[4] + W[1] * h + W[2] * h)[1],
     'el doble de un producto': lambda x: (p := W[0] * x[0], p + p + p)[1],
     'producto usado aparte': lambda x: (p := W[1] * x[1], (W[0] + W[2] * x[0] + p) * p)[1],
     'suma usada aparte': lambda x: (s := W[0] + W[1] * x[0], (s + W[2] * x[1]) * s + W[3] * x[2])[
@@ -394,8 +395,9 @@ def test_backward_usa_los_datos_del_forward(engine: str) -> None:
     t = Tape(w * w * x, inputs=[x])
     t.forward([[3.0]])
     w.data = 100.0
-    t.backward()
-    assert w.grad == 12.0
+    for times in (1, 2):
+        t.backward(reduction='sum')
+        assert w.grad == times * 12.0
 
 
 def test_no_toca_las_entradas_ni_los_nodos_intermedios(engine: str) -> None:
@@ -849,6 +851,20 @@ def test_lo_compilado_se_guarda_en_disco(tmp_path: Any, monkeypatch: pytest.Monk
     ]
     assert [done.stdout.split() for done in outputs] == [['0', '1'], ['1', '0']]
     assert 'Compilando' not in outputs[1].stderr
+
+
+def test_sin_donde_guardar_lo_compilado_se_compila_cada_vez(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numba = pytest.importorskip('numba', reason='sin numba no hay nada que compilar')
+
+    def njit(signature: Any, cache: bool = False, **options: Any) -> Callable[[Any], Any]:
+        if cache:
+            raise RuntimeError('cannot cache function: no locator available')
+        return lambda function: function
+
+    monkeypatch.setattr(numba, 'njit', njit)
+    assert _kernels.compiled().run is _kernels.run_loops
 
 
 def test_un_grafo_hondo_no_usa_recursion(engine: str) -> None:

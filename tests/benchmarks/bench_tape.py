@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from michigrad.optim import SGD
 
 from michigrad import tape
 from michigrad.engine import Value
 from michigrad.nn import MLP
+from michigrad.optim import SGD
 from michigrad.tape import ParameterArray, Tape
 
 ROOT = Path(__file__).parents[2]
@@ -274,11 +274,11 @@ def table(p: Problem, folder: str) -> None:
             measure(name, functools.partial(c_step, p, flags, folder))
     net = ', '.join(map(str, p.sizes))
     print(f'\n{p.name}: red {net}, {len(p.batch)} ejemplos por paso\n')
-    print(f'| {"":44} | {"µs por paso":>12} | {"× micrograd":>11} | {"× PyTorch":>9} |')
-    print(f'|{"-" * 46}|{"-" * 13}:|{"-" * 12}:|{"-" * 10}:|')
+    print(f'| {"":48} | {"µs por paso":>12} | {"× micrograd":>11} | {"× PyTorch":>9} |')
+    print(f'|{"-" * 50}|{"-" * 13}:|{"-" * 12}:|{"-" * 10}:|')
     slowest = rows[0][1] if rows[0][0] == 'micrograd' else math.nan
     for name, us in rows:
-        print(f'| {name:44} | {us:12,.1f} | {slowest / us:11,.0f} | {torch64 / us:9.2f} |')
+        print(f'| {name:48} | {us:12,.1f} | {slowest / us:11,.0f} | {torch64 / us:9.2f} |')
 
 
 def recording() -> None:
@@ -310,7 +310,7 @@ def memory() -> None:
     t.backward()
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    extra = (after - before) / 1024 - losses.nbytes / 2**20
+    extra = max((after - before) / 1024 - losses.nbytes / 2**20, 0)
     print(
         f'\n1.000.000 de filas de la red A: {seconds:.2f} s y {extra:.1f} MiB además del resultado'
     )
