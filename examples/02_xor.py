@@ -10,8 +10,8 @@ Las de XOR que valen 0 piden que el centro sea 0 y las que valen 1 piden que sea
 puede hacer es quedar a mitad de camino: 1/2 en todos lados, un error de (1/2)^2 = 1/4.
 
 Imprime la verificación de los gradientes y, de cada red, la pérdida y las cuatro predicciones.
-Guarda en images/ las curvas y el porqué (02_xor.png), y el grafo de la pérdida de un ejemplo después del forward
-y después del backward (02_grafo_forward.png, 02_grafo_backward.png).
+Guarda en images/ las curvas y el porqué (02_xor.png), y el grafo de la pérdida de un ejemplo,
+después del forward y después del backward (02_grafo_forward.png, 02_grafo_backward.png).
 """
 
 import argparse
@@ -34,7 +34,8 @@ from michigrad.visualize import show_graph
 X = [[0, 0], [0, 1], [1, 0], [1, 1]]
 Y = [0, 1, 1, 0]
 COLORS = BLUE, ORANGE = '#3d6fc4', '#d9690f'  # la clase 0 y la clase 1
-MAP = LinearSegmentedColormap.from_list('clases', [BLUE, '#a9c1ea', 'white', '#f3c08f', ORANGE])
+SHADES = ['#6f94d8', '#a9c1ea', 'white', '#f3c08f', '#eb9a52']  # más claros que los puntos
+MAP = LinearSegmentedColormap.from_list('clases', SHADES)
 WHY = """¿Por qué 1/4?
 
 Si la red es lineal, en el centro vale el
@@ -114,7 +115,7 @@ def draw(linear: Sequential, tanh: Sequential, losses: list[list[float]], file: 
     draw_map(axes[0, 1], linear, 'Lineal: lo mismo en todos lados')
     draw_map(axes[0, 2], tanh, 'Con tanh: una franja de ceros')
     draw_diagonals(axes[1, 1], linear, 'Lineal: cada diagonal es una recta')
-    draw_diagonals(axes[1, 2], tanh, 'Con tanh: cada diagonal se curva')
+    draw_diagonals(axes[1, 2], tanh, 'Con tanh: una diagonal se dobla')
     axes[1, 1].annotate('1/2', (0.03, 0.73), color=ORANGE)
     axes[1, 1].annotate('1/2', (0.03, 0.23), color=BLUE)
     fig.suptitle('XOR: en azul lo que vale 0, en naranja lo que vale 1', weight='bold')

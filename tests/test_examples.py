@@ -6,7 +6,9 @@ renglón en CHECKS.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -46,6 +48,30 @@ def check_xor(out: str, folder: Path) -> None:
     assert forward.read_bytes() != backward.read_bytes()
 
 
+def check_moons(out: str, folder: Path) -> None:
+    first, last = numbers(r'Pérdida: de ([\d.]+) a ([\d.]+)', out)
+    assert last < first / 2
+    (accuracy,) = numbers(r'Exactitud: ([\d.]+)%', out)
+    assert accuracy >= 90
+    (difference,) = numbers(r'Las pérdidas difieren en ([\d.e-]+)', out)
+    assert difference < 1e-9
+    with_values, with_tape = numbers(r'([\d.]+) ms por paso', out)
+    assert numbers(r'Tape es ([\d.]+) veces', out)
+    assert with_values > 0
+    assert with_tape > 0
+
+
+def check_digits(out: str, folder: Path) -> None:
+    first, last = numbers(r'Pérdida: de ([\d.]+) en la primera época a ([\d.]+)', out)
+    assert last < first / 5
+    train, test = numbers(r'([\d.]+)% en (?:entrenamiento|prueba)', out)
+    assert train >= 95
+    assert test >= 95
+    assert 'responde lo mismo? Sí' in out
+    weights = json.loads((folder / '04_digitos.json').read_text(encoding='utf-8'))
+    assert len(weights) == 64 * 32 + 32 + 32 * 10 + 10
+
+
 # De cada script: qué paquetes le hacen falta, qué imágenes dibuja y cómo se controla lo demás.
 CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
     '02_xor.py': (
@@ -53,24 +79,53 @@ CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
         ['02_xor.png', '02_grafo_forward.png', '02_grafo_backward.png'],
         check_xor,
     ),
+    '03_lunas.py': (['matplotlib', 'sklearn', 'tqdm'], ['03_lunas.png'], check_moons),
+    '04_digitos.py': (['matplotlib', 'sklearn', 'tqdm'], ['04_digitos.png'], check_digits),
 }
 
 # El primero, que no entrena ni tiene opciones, está en test_readme.py.
 SCRIPTS = [path.name for path in sorted(EXAMPLES.glob('[0-9]*.py')) if path.name[:2] != '01']
+TWINS = sorted(path.name for path in EXAMPLES.glob('pytorch/*.py'))
+
+
+def need(*modules: str) -> None:
+    for module in modules:
+        pytest.importorskip(module, reason=f'falta {module}: pip install -e ".[examples,torch]"')
+
+
+@pytest.fixture(scope='session')
+def run_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
+    """Corre un script una sola vez; da lo que imprimió y la carpeta donde dibujó."""
+
+    @functools.cache
+    def run_script(name: str) -> tuple[str, Path]:
+        folder = tmp_path_factory.mktemp('salida') / 'imágenes' / 'nuevas'  # todavía no existe
+        return run(EXAMPLES / name, '--rapido', '--salida', str(folder)), folder
+
+    return run_script
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
-def test_script_does_what_it_says(name: str, tmp_path: Path) -> None:
+def test_script_does_what_it_says(name: str, run_script: Callable[[str], tuple[str, Path]]) -> None:
     modules, pictures, check = CHECKS[name]
-    for module in modules:
-        pytest.importorskip(module, reason=f'{name} usa {module}: pip install -e ".[examples]"')
-    folder = tmp_path / 'imágenes' / 'nuevas'  # no existe, y con un acento
-    out = run(EXAMPLES / name, '--rapido', '--salida', str(folder))
-    drawn = {path.name for path in folder.iterdir() if path.suffix == '.png'}
-    assert drawn == set(pictures)
+    need(*modules)
+    out, folder = run_script(name)
+    assert {path.name for path in folder.iterdir() if path.suffix == '.png'} == set(pictures)
     for picture in pictures:
         assert (folder / picture).read_bytes().startswith(b'\x89PNG'), picture
     check(out, folder)
+
+
+@pytest.mark.parametrize('name', TWINS)
+def test_twin_prints_the_same_results(
+    name: str, run_script: Callable[[str], tuple[str, Path]]
+) -> None:
+    script = name.replace('_pytorch', '')
+    need('torch', *CHECKS[script][0])
+    ours, _ = run_script(script)
+    lines = run(EXAMPLES / 'pytorch' / name, '--rapido').splitlines()
+    assert lines
+    assert set(lines) <= set(ours.splitlines())
 
 
 def load(path: Path) -> Any:
@@ -86,29 +141,26 @@ def load(path: Path) -> Any:
 @pytest.fixture
 def torch() -> Any:
     """PyTorch, con el dtype de siempre al terminar: los gemelos usan float64."""
-    torch = pytest.importorskip('torch', reason='los gemelos usan PyTorch: pip install torch')
+    need('torch', 'matplotlib', 'sklearn', 'tqdm')
+    import torch
+
     before = torch.get_default_dtype()
     yield torch
     torch.set_default_dtype(before)
 
 
-def test_xor_twin_has_the_same_losses(torch: Any) -> None:
-    pytest.importorskip('matplotlib')
-    pytest.importorskip('tqdm')
+@pytest.mark.usefixtures('torch')
+@pytest.mark.parametrize('network', ['linear_network', 'tanh_network'])
+def test_xor_twin_has_the_same_losses(network: str) -> None:
     ours, twin = load(EXAMPLES / '02_xor.py'), load(EXAMPLES / 'pytorch' / '02_xor_pytorch.py')
-    for network in ('linear_network', 'tanh_network'):
-        losses = ours.train(getattr(ours, network)(), 300, network)
-        assert losses == pytest.approx(
-            twin.train(getattr(twin, network)(), 300, network), rel=0, abs=1e-9
-        )
+    losses = ours.train(getattr(ours, network)(), 300, network)
+    expected = twin.train(getattr(twin, network)(), 300, network)
+    assert losses == pytest.approx(expected, rel=0, abs=1e-9)
 
 
-@pytest.mark.parametrize('twin', sorted(EXAMPLES.glob('pytorch/*.py')), ids=lambda path: path.name)
-def test_twin_prints_the_same_results(twin: Path, tmp_path: Path) -> None:
-    for module in ('torch', 'matplotlib', 'sklearn', 'tqdm'):
-        pytest.importorskip(module)
-    script = EXAMPLES / twin.name.replace('_pytorch', '')
-    ours = run(script, '--rapido', '--salida', str(tmp_path)).splitlines()
-    lines = run(twin, '--rapido').splitlines()
-    assert lines
-    assert set(lines) <= set(ours)
+@pytest.mark.usefixtures('torch')
+def test_moons_twin_has_the_same_losses() -> None:
+    ours, twin = load(EXAMPLES / '03_lunas.py'), load(EXAMPLES / 'pytorch' / '03_lunas_pytorch.py')
+    model = ours.new_model()
+    losses = ours.train_with_tape(model, 100, ours.record_loss(model))
+    assert losses == pytest.approx(twin.train(twin.new_model(), 100), rel=0, abs=1e-9)

@@ -1,0 +1,166 @@
+"""Dos lunas: la frontera de decisión de una red, y el mismo entrenamiento con y sin Tape.
+
+    python -m pip install -e ".[examples]"
+    python examples/03_lunas.py
+
+Es la demostración de micrograd: MLP(2, [16, 16, 1]) separa dos medialunas de puntos con la pérdida
+de margen máximo, max(0, 1 - y·s). Esa pérdida pide no solo que el puntaje s tenga el signo de y,
+sino que quede del otro lado de 1 o de -1: el margen, que en la imagen son las líneas de puntos.
+
+Entrena dos veces desde los mismos pesos. Con Values arma en cada paso un grafo de 100 ejemplos; con
+Tape arma el de un solo ejemplo, una vez, y lo repite. Imprime el tiempo de las dos, cuánto difieren
+sus pérdidas y la exactitud, y guarda en images/ la frontera a lo largo del entrenamiento
+(03_lunas.png).
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from sklearn.datasets import make_moons
+from tqdm import tqdm
+
+from michigrad.engine import Value
+from michigrad.functional import hinge_loss
+from michigrad.nn import MLP
+from michigrad.optim import SGD
+from michigrad.tape import Tape
+
+X, labels = make_moons(n_samples=100, noise=0.1, random_state=1337)
+Y = 2 * labels - 1  # las clases son -1 y 1
+ALPHA = 1e-4  # cuánto pesa en la pérdida la suma de los cuadrados de los parámetros
+COLORS = BLUE, ORANGE = '#3d6fc4', '#d9690f'
+SHADES = ['#6f94d8', '#a9c1ea', 'white', '#f3c08f', '#eb9a52']  # más claros que los puntos
+MAP = LinearSegmentedColormap.from_list('clases', SHADES)
+
+
+def new_model() -> MLP:
+    random.seed(1337)
+    return MLP(2, [16, 16, 1])
+
+
+def new_optimizer(model: MLP) -> SGD:
+    return SGD(model.parameters(), lr=1.0, weight_decay=2 * ALPHA)  # la derivada de ALPHA·p²
+
+
+def train_with_values(
+    model: MLP, steps: int, snapshots: list[int]
+) -> tuple[list[float], list[Any]]:
+    """Entrena y devuelve la pérdida de cada paso y los pesos en los pasos de `snapshots`."""
+    optimizer = new_optimizer(model)
+    losses, states = [], []
+    bar = tqdm(range(steps), desc='con Values')
+    for step in bar:
+        if step in snapshots:
+            states.append(model.state_dict())
+        optimizer.lr = 1 - 0.9 * step / steps
+        optimizer.zero_grad()
+        loss = hinge_loss([model(x) for x in X], Y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.data)
+        bar.set_postfix_str(f'pérdida {loss:.4f}', refresh=False)
+    return losses, [*states, model.state_dict()]
+
+
+def record_loss(model: MLP) -> Tape:
+    """Graba la pérdida de un ejemplo; el valor de las entradas no importa."""
+    x0, x1, y = Value(0.0, name='x₀'), Value(0.0, name='x₁'), Value(1.0, name='y')
+    return Tape(hinge_loss(model([x0, x1]), y), inputs=[x0, x1, y])
+
+
+def train_with_tape(model: MLP, steps: int, tape: Tape) -> list[float]:
+    """El mismo entrenamiento; `tape` recalcula la pérdida de todos los ejemplos a la vez."""
+    optimizer = new_optimizer(model)
+    batch = np.column_stack([X, Y])
+    losses = []
+    bar = tqdm(range(steps), desc='con Tape  ')
+    for step in bar:
+        optimizer.lr = 1 - 0.9 * step / steps
+        optimizer.zero_grad()
+        loss = tape.forward(batch).mean()
+        tape.backward()
+        optimizer.step()
+        losses.append(loss)
+        bar.set_postfix_str(f'pérdida {loss:.4f}', refresh=False)
+    return losses
+
+
+def scores(model: MLP, points: Any) -> Any:
+    """El puntaje de cada punto, también con una cinta: son miles."""
+    x0, x1 = Value(0.0), Value(0.0)
+    return Tape(model([x0, x1]), inputs=[x0, x1]).forward(points)
+
+
+def accuracy(model: MLP) -> float:
+    """La proporción de puntos en que el signo del puntaje es el de su clase."""
+    return float(((scores(model, X) > 0) == (Y > 0)).mean())
+
+
+def draw(model: MLP, snapshots: list[int], states: list[Any], file: Path) -> None:
+    """La frontera en varios momentos del entrenamiento."""
+    fig, axes = plt.subplots(
+        2, 3, figsize=(15, 9.5), layout='constrained', sharex=True, sharey=True
+    )
+    for ax, step, state in zip(axes.flat, snapshots, states, strict=True):
+        model.load_state_dict(state)
+        draw_boundary(ax, model)
+        loss = hinge_loss([model(x) for x in X], Y)
+        ax.set_title(f'paso {step}: pérdida {loss:.3f}, exactitud {accuracy(model):.0%}')
+    fig.suptitle('La frontera (línea llena) y el margen (de puntos)', weight='bold')
+    fig.savefig(file, dpi=100, bbox_inches='tight', pad_inches=0.2)
+
+
+def draw_boundary(ax: Any, model: MLP) -> None:
+    x0, x1 = np.meshgrid(np.linspace(-1.5, 2.5, 161), np.linspace(-1.1, 1.6, 109))
+    z = scores(model, np.column_stack([x0.ravel(), x1.ravel()])).reshape(x0.shape)
+    ax.contourf(x0, x1, z, np.linspace(-3, 3, 49), cmap=MAP, extend='both')
+    ax.contour(x0, x1, z, [-1, 0, 1], colors='black', linestyles=[':', '-', ':'])
+    ax.scatter(*X.T, c=[COLORS[label] for label in labels], edgecolors='black')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Las dos lunas, con Values y con Tape')
+    parser.add_argument('--rapido', action='store_true', help='menos pasos')
+    parser.add_argument('--salida', type=Path, default=Path(__file__).parents[1] / 'images')
+    args = parser.parse_args()
+    args.salida.mkdir(parents=True, exist_ok=True)
+    plt.rcParams['font.size'] = 13
+    plt.switch_backend('agg')  # dibuja en archivos: no hace falta una pantalla
+
+    steps = 20 if args.rapido else 100
+    snapshots = [0, steps // 20, steps // 10, steps // 5, steps // 2, steps]
+    model, twin = new_model(), new_model()
+
+    start = time.perf_counter()
+    losses, states = train_with_values(model, steps, snapshots)
+    with_values = time.perf_counter() - start
+
+    start = time.perf_counter()
+    tape = record_loss(twin)
+    tape.forward([[0, 0, 1]])  # la primera vez que se usa una cinta, numba la compila
+    preparation = time.perf_counter() - start
+
+    start = time.perf_counter()
+    tape_losses = train_with_tape(twin, steps, tape)
+    with_tape = time.perf_counter() - start
+
+    print(f'Pérdida: de {losses[0]:.4f} a {losses[-1]:.4f}')
+    print(f'Exactitud: {accuracy(model):.0%}')
+    print(f'Con Values: {with_values:.2f} s, {1000 * with_values / steps:.2f} ms por paso')
+    print(f'Con Tape:   {with_tape:.2f} s, {1000 * with_tape / steps:.2f} ms por paso')
+    print(f'            más {preparation:.1f} s de preparación, una sola vez')
+    print(f'Tape es {with_values / with_tape:.0f} veces más rápida')
+    difference = max(abs(a - b) for a, b in zip(losses, tape_losses, strict=True))
+    print(f'Las pérdidas difieren en {difference:.0e} como máximo')
+    draw(model, snapshots, states, args.salida / '03_lunas.png')
+    print(f'La imagen está en {args.salida}')
+
+
+if __name__ == '__main__':
+    main()
