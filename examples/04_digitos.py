@@ -68,6 +68,7 @@ def train(model: MLP, X: Any, y: Any, epochs: int) -> list[float]:
     rows = np.hstack([X, np.eye(10)[y]])
     shuffler = np.random.default_rng(42)
     losses = []
+    tape.forward(rows[:1])  # la primera vez, numba la compila: que avise antes de la barra
     bar = tqdm(range(epochs), desc='épocas')
     for _ in bar:
         shuffler.shuffle(rows)
