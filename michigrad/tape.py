@@ -16,7 +16,8 @@ traduce a una lista de instrucciones sobre arrays, que ejecuta numba (extra `fas
 Grabar tiene consecuencias:
 
 - Los `if` y los `for` de Python quedan como estaban al grabar: la cinta repite las operaciones que
-  se hicieron, no el programa que las hizo.
+  se hicieron, no el programa que las hizo. También el `max` con que softmax y cross_entropy evitan
+  que e^z se desborde: con un logit 709 mayor que el más grande al grabar, da OverflowError.
 - El `data` de las hojas (parámetros y constantes) se lee de nuevo en cada `forward`.
 - Los nodos intermedios no se enteran: la cinta no toca su `data` ni su `grad`.
 """
