@@ -5,7 +5,7 @@ python examples/05_nombres.py
 Aprende de nombres de pila en español con un MLP de letras (Bengio et al., 2003): cada letra es un
 vector que se aprende (su embedding), y los de las tres últimas letras entran a una capa tanh que
 reparte probabilidades entre las que pueden seguir. Se lo compara con contar pares de letras
-(bigramas) sobre nombres que no vio. Escribe nombres.png.
+(bigramas) sobre nombres que no vio. Escribe 05_nombres.png.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class NameModel(Module):
     def __call__(self, letters: list[Any]) -> list[Value]:
         """`letters` son CONTEXT vectores one-hot: multiplicar por uno es elegir un embedding."""
         x = [xi for letter in letters for xi in self.embedding(letter)]
-        return self.network(x)
+        logits: list[Value] = self.network(x)
+        return logits
 
     def parameters(self) -> list[Value]:
         return self.embedding.parameters() + self.network.parameters()
@@ -112,6 +113,7 @@ def train(
     tape: Tape, weights: ParameterArray, rows: np.ndarray, test: np.ndarray, steps: int
 ) -> list[tuple[int, float, float]]:
     """Entrena con Adam; devuelve (paso, pérdida de entrenamiento, pérdida de prueba)."""
+    tape.forward(test[:1])  # la primera vez numba compila: que sea antes de la barra
     rng = np.random.default_rng(42)
     optimizer = Adam([weights])
     curve: list[tuple[int, float, float]] = []
@@ -176,7 +178,7 @@ def main() -> None:
     print('Después:', *after)
     print(f'Pérdida en nombres que no vio: {curve[-1][2]:.3f} (contar bigramas: {bigram:.3f})')
     options.salida.mkdir(parents=True, exist_ok=True)
-    draw(options.salida / 'nombres.png', curve, bigram, before, after)
+    draw(options.salida / '05_nombres.png', curve, bigram, before, after)
 
 
 if __name__ == '__main__':

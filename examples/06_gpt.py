@@ -5,7 +5,7 @@ python examples/06_gpt.py
 Es la arquitectura de GPT en chico: embeddings de letra y de posición, un bloque de atención causal
 con varias cabezas, un MLP, RMSNorm y softmax. Lee una letra por vez y, mirando las anteriores,
 reparte probabilidades entre las que pueden seguir. Como el grafo depende del largo del nombre, hay
-una Tape por largo, y todas comparten los mismos parámetros. Escribe gpt.png.
+una Tape por largo, y todas comparten los mismos parámetros. Escribe 06_gpt.png.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def add(a: Vector, b: Vector) -> list[Value]:
 
 
 def dot(a: Vector, b: Vector) -> Value:
-    return functools.reduce(operator.add, (x * y for x, y in zip(a, b, strict=True)))
+    products: list[Value] = [x * y for x, y in zip(a, b, strict=True)]
+    return functools.reduce(operator.add, products)
 
 
 def linear(m: Sequence[Vector], x: Vector) -> list[Value]:
@@ -120,7 +121,7 @@ def one_hot(letter: str) -> list[float]:
     return [float(letter == other) for other in LETTERS]
 
 
-def name_loss(model: dict[str, Any], letters: list[Vector]) -> Value:
+def name_loss(model: dict[str, Any], letters: Sequence[Vector]) -> Value:
     """Qué tan mal adivina cada letra del nombre, y su final, por las anteriores."""
     end = one_hot('.')
     keys: list[Vector] = []
@@ -220,7 +221,7 @@ def main() -> None:
     eager = time.perf_counter() - start
     print(f'Un paso: {1000 * eager:.0f} ms sin cinta y {1000 * seconds:.1f} ms con cinta')
     options.salida.mkdir(parents=True, exist_ok=True)
-    draw(options.salida / 'gpt.png', losses, {'antes': before, 'después': after})
+    draw(options.salida / '06_gpt.png', losses, {'antes': before, 'después': after})
 
 
 if __name__ == '__main__':

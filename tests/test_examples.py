@@ -72,6 +72,28 @@ def check_digits(out: str, folder: Path) -> None:
     assert len(weights) == 64 * 32 + 32 + 32 * 10 + 10
 
 
+def invented(out: str) -> list[str]:
+    """Los nombres que el modelo inventó después de entrenar."""
+    (line,) = re.findall(r'Después: (.*)', out)
+    return str(line).split()
+
+
+def check_names(out: str, folder: Path) -> None:
+    assert numbers(r'(\d+) nombres', out)[0] >= 1000
+    loss, bigrams = numbers(r'no vio: ([\d.]+) \(contar bigramas: ([\d.]+)\)', out)
+    assert loss < bigrams
+    assert len(invented(out)) >= 6
+
+
+def check_gpt(out: str, folder: Path) -> None:
+    assert numbers(r'(\d+) nombres', out)[0] >= 1000
+    first, last = numbers(r'Pérdida por letra: de ([\d.]+) a ([\d.]+)', out)
+    assert last < first - 0.8
+    assert all(len(name) <= 8 for name in invented(out))
+    eager, taped = numbers(r'Un paso: ([\d.]+) ms sin cinta y ([\d.]+) ms', out)
+    assert eager > taped
+
+
 # De cada script: qué paquetes le hacen falta, qué imágenes dibuja y cómo se controla lo demás.
 CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
     '02_xor.py': (
@@ -81,6 +103,8 @@ CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
     ),
     '03_lunas.py': (['matplotlib', 'sklearn', 'tqdm'], ['03_lunas.png'], check_moons),
     '04_digitos.py': (['matplotlib', 'sklearn', 'tqdm'], ['04_digitos.png'], check_digits),
+    '05_nombres.py': (['faker', 'matplotlib', 'tqdm'], ['05_nombres.png'], check_names),
+    '06_gpt.py': (['faker', 'matplotlib', 'numba', 'tqdm'], ['06_gpt.png'], check_gpt),
 }
 
 # El primero, que no entrena ni tiene opciones, está en test_readme.py.
