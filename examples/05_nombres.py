@@ -20,6 +20,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 from tqdm import trange
 
 from michigrad.engine import Value
@@ -31,6 +32,7 @@ from michigrad.tape import ParameterArray, Tape
 LETTERS = '.abcdefghijklmnopqrstuvwxyzáéíñóú'  # el punto marca el principio y el final
 CONTEXT, EMBEDDING, HIDDEN = 3, 5, 64
 BATCH = 64
+Floats = npt.NDArray[np.float64]
 ONE_HOT = dict(zip(LETTERS, np.eye(len(LETTERS)).tolist(), strict=True))
 
 
@@ -44,7 +46,7 @@ def load_names() -> list[str]:
     return sorted(name for name in clean if set(name) <= set(LETTERS))
 
 
-def build_rows(names: list[str]) -> np.ndarray:
+def build_rows(names: list[str]) -> Floats:
     """Una fila por letra que adivinar: las CONTEXT anteriores y la que sigue, en one-hot."""
     rows = []
     for name in names:
@@ -110,7 +112,7 @@ def record(model: NameModel) -> tuple[Tape, ParameterArray]:
 
 
 def train(
-    tape: Tape, weights: ParameterArray, rows: np.ndarray, test: np.ndarray, steps: int
+    tape: Tape, weights: ParameterArray, rows: Floats, test: Floats, steps: int
 ) -> list[tuple[int, float, float]]:
     """Entrena con Adam; devuelve (paso, pérdida de entrenamiento, pérdida de prueba)."""
     tape.forward(test[:1])  # la primera vez numba compila: que sea antes de la barra

@@ -150,10 +150,11 @@ class Tape:
         first = graph.parameters + len(graph.leaves)
         self._shared[first : first + len(graph.exponents)] = graph.exponents
         self._pack = struct.Struct(f'{len(graph.leaves)}d')
-        self._rows = self._row_grads = np.empty((0, 0))
+        self._rows: Floats = np.empty((0, 0))
+        self._row_grads: Floats = np.empty((0, 0))
         self._batch = 0  # cuántas filas tuvo el último forward
         self._block: Task | None = None  # el bloque que falta derivar
-        self._sums = _NOTHING  # el gradiente de los números compartidos, sumando las filas
+        self._sums: Floats = _NOTHING  # el gradiente de los números compartidos, sumando las filas
 
     def forward(self, batch: Any = None) -> Any:
         """Recalcula el resultado con los datos que tienen ahora las hojas.
