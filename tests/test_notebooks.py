@@ -40,6 +40,7 @@ FACTS = {
         {letter: [p.data for p in model.embedding(ONE_HOT[letter])] for letter in LETTERS},
     ]""",
 }
+
 # Una respuesta equivocada para cada ejercicio, y qué tiene que contestar la comprobación.
 WRONG = {
     '01_autograd': [
