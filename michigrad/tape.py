@@ -472,9 +472,6 @@ class _Graph(NamedTuple):
     each: _Program
 
 
-_LEAF = -1
-
-
 class _Columns(NamedTuple):
     """Los nodos en orden topológico y, detrás, los exponentes fijos: el 2 de x**2 es otra hoja."""
 

@@ -13,7 +13,7 @@ from michigrad import nn, optim
 from michigrad.engine import Value
 from michigrad.optim import SGD, Adam
 from tests import torch_nn
-from tests.torch_nn import OPTIMIZERS, STEPS, WEIGHTS, network_loss
+from tests.torch_nn import OPTIMIZERS, WEIGHTS
 
 REFERENCE = json.loads(torch_nn.PATH.read_text(encoding='utf-8'))
 
@@ -29,13 +29,7 @@ def test_equals_recorded_pytorch(case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
     weights = [Value(w) for w in WEIGHTS]
     optimizer = getattr(optim, name)(weights, **options)
-    after = []
-    for step in range(1, max(STEPS) + 1):
-        optimizer.zero_grad()
-        network_loss(*weights).backward()
-        optimizer.step()
-        if step in STEPS:
-            after.append([w.data for w in weights])
+    after = torch_nn.weights_after_steps(optimizer, weights)
     for got, expected in zip(after, REFERENCE[torch_nn.key(case)], strict=True):
         assert got == close(expected)
 

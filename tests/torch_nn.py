@@ -108,21 +108,25 @@ def evaluate_loss(case: Loss) -> dict[str, Any]:
     return {'value': loss.item(), 'grads': z.grad.tolist()}
 
 
-def evaluate_optimizer(case: tuple[str, dict[str, Any]]) -> list[list[float]]:
-    """Los pesos después de 1 y de 10 pasos, según PyTorch en float64."""
-    import torch
-
-    name, options = case
-    weights = [torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in WEIGHTS]
-    optimizer = getattr(torch.optim, name)(weights, **options)
+def weights_after_steps(optimizer: Any, weights: list[Any]) -> list[list[float]]:
+    """Los pesos después de 1 y de 10 pasos; sirve igual para Values y para tensores."""
     after = []
     for step in range(1, max(STEPS) + 1):
         optimizer.zero_grad()
         network_loss(*weights).backward()
         optimizer.step()
         if step in STEPS:
-            after.append([w.item() for w in weights])
+            after.append([float(w.data) for w in weights])
     return after
+
+
+def evaluate_optimizer(case: tuple[str, dict[str, Any]]) -> list[list[float]]:
+    """Los pesos después de 1 y de 10 pasos, según PyTorch en float64."""
+    import torch
+
+    name, options = case
+    weights = [torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in WEIGHTS]
+    return weights_after_steps(getattr(torch.optim, name)(weights, **options), weights)
 
 
 def main() -> None:
