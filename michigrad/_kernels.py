@@ -124,7 +124,7 @@ _GRADS: dict[int, Callable[[Any, Any, Floats, Floats], tuple[Any, Any]]] = {
     ABS: lambda x, y, out, g: (np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0)) * g, None),
     EXP: lambda x, y, out, g: (out * g, None),
     LOG: lambda x, y, out, g: (1 / x * g, None),
-    SQRT: lambda x, y, out, g: (0.5 / np.abs(out) * g, None),  # abs: √-0.0 = -0.0
+    SQRT: lambda x, y, out, g: (0.5 / out * g, None),
     SIN: lambda x, y, out, g: (np.cos(x) * g, None),
     COS: lambda x, y, out, g: (-np.sin(x) * g, None),
     TANH: lambda x, y, out, g: ((1 - out * out) * g, None),
@@ -415,7 +415,7 @@ def _grads(op: int, x: float, y: float, out: float, g: float) -> tuple[float, fl
     if op == LOG:
         return 1 / x * g, 0.0
     if op == SQRT:
-        return 0.5 / abs(out) * g, 0.0  # abs: √-0.0 = -0.0
+        return 0.5 / out * g, 0.0
     if op == SIN:
         return math.cos(x) * g, 0.0
     if op == COS:

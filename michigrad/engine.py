@@ -248,7 +248,7 @@ class Value:
     def sqrt(self) -> Value:
         """Raíz cuadrada. Derivada: 1/(2·√x), inf en 0. ValueError si x < 0."""
         out = math.sqrt(self.data)
-        return _node(out, 'sqrt', self, 0.5 / out if out else math.inf)
+        return _node(out, 'sqrt', self, 0.5 / out if out else math.copysign(math.inf, out))
 
     @_domain('sin', 'el ángulo tiene que ser finito')
     def sin(self) -> Value:
