@@ -42,7 +42,7 @@ OPERATIONS = [
     Expression('abs(a)', lambda a: abs(a), ANYWHERE, 'abs'),
     Expression('exp', lambda a: a.exp(), [*ANYWHERE, (700.0,), (-800.0,)], 'exp'),
     Expression('log', lambda a: a.log(), POSITIVE, 'log'),
-    Expression('sqrt', lambda a: a.sqrt(), [(0.0,), *POSITIVE], 'sqrt'),
+    Expression('sqrt', lambda a: a.sqrt(), [(0.0,), (-0.0,), *POSITIVE], 'sqrt'),
     Expression('sin', lambda a: a.sin(), ANYWHERE, 'sin'),
     Expression('cos', lambda a: a.cos(), ANYWHERE, 'cos'),
     Expression('tanh', lambda a: a.tanh(), [*ANYWHERE, (400.0,), (-400.0,)], 'tanh'),
