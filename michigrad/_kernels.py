@@ -78,59 +78,71 @@ OPCODES = {
 FALLIBLE = (DIV, POW, POW_CONST, EXP, LOG, SQRT, SIN, COS)
 
 
-def _sigmoid(x: Any, _: Any) -> Any:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+def value_table(xp: Any) -> dict[int, Callable[[Any, Any], Any]]:
+    """Lo que vale cada operación, con las funciones de `xp`: numpy o jax.numpy."""
+
+    def sigmoid(x: Any, _: Any) -> Any:
+        e = xp.exp(-xp.abs(x))
+        return xp.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+    return {
+        ADD: xp.add,
+        SUB: xp.subtract,
+        MUL: xp.multiply,
+        DIV: xp.divide,
+        POW: xp.float_power,  # np.power con 0.5 es np.sqrt: da nan en -inf
+        POW_CONST: xp.float_power,
+        NEG: lambda x, _: -x,
+        ABS: lambda x, _: xp.abs(x),
+        EXP: lambda x, _: xp.exp(x),
+        LOG: lambda x, _: xp.log(x),
+        SQRT: lambda x, _: xp.sqrt(x),
+        SIN: lambda x, _: xp.sin(x),
+        COS: lambda x, _: xp.cos(x),
+        TANH: lambda x, _: xp.tanh(x),
+        SIGMOID: sigmoid,
+        RELU: lambda x, _: xp.where(x < 0, 0.0, x),
+    }
 
 
-_VALUES: dict[int, Callable[[Any, Any], Any]] = {
-    ADD: np.add,
-    SUB: np.subtract,
-    MUL: np.multiply,
-    DIV: np.divide,
-    POW: np.float_power,  # np.power con 0.5 es np.sqrt: da nan en -inf
-    POW_CONST: np.float_power,
-    NEG: lambda x, _: -x,
-    ABS: lambda x, _: np.abs(x),
-    EXP: lambda x, _: np.exp(x),
-    LOG: lambda x, _: np.log(x),
-    SQRT: lambda x, _: np.sqrt(x),
-    SIN: lambda x, _: np.sin(x),
-    COS: lambda x, _: np.cos(x),
-    TANH: lambda x, _: np.tanh(x),
-    SIGMOID: _sigmoid,
-    RELU: lambda x, _: np.where(x < 0, 0.0, x),
-}
+def grad_table(xp: Any) -> dict[int, Callable[[Any, Any, Any, Any], tuple[Any, Any]]]:
+    """Lo que cada operación out = x (operación) y les pasa a x e y del gradiente g de out.
+
+    Es lineal en g. El segundo es None si no hay segundo operando o si es fijo.
+    """
+
+    def base_grad(x: Any, y: Any, g: Any) -> Any:
+        slope = xp.where(y == 0, 0.0, y * xp.float_power(x, y - 1))
+        return xp.where(y == 0, 0.0, slope * g)  # ni siquiera un gradiente infinito
+
+    def exponent_grad(x: Any, out: Any, g: Any) -> Any:
+        slope = xp.where(x > 0, out * xp.log(x), xp.where(x == 0, 0.0, np.nan))
+        return slope * g
+
+    def sign(x: Any) -> Any:
+        return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, 0.0))
+
+    return {
+        ADD: lambda x, y, out, g: (g, g),
+        SUB: lambda x, y, out, g: (g, -g),
+        MUL: lambda x, y, out, g: (y * g, x * g),
+        DIV: lambda x, y, out, g: (1 / y * g, -out / y * g),
+        POW: lambda x, y, out, g: (base_grad(x, y, g), exponent_grad(x, out, g)),
+        POW_CONST: lambda x, y, out, g: (base_grad(x, y, g), None),
+        NEG: lambda x, y, out, g: (-g, None),
+        ABS: lambda x, y, out, g: (sign(x) * g, None),
+        EXP: lambda x, y, out, g: (out * g, None),
+        LOG: lambda x, y, out, g: (1 / x * g, None),
+        SQRT: lambda x, y, out, g: (0.5 / out * g, None),
+        SIN: lambda x, y, out, g: (xp.cos(x) * g, None),
+        COS: lambda x, y, out, g: (-xp.sin(x) * g, None),
+        TANH: lambda x, y, out, g: ((1 - out * out) * g, None),
+        SIGMOID: lambda x, y, out, g: (out * (1 - out) * g, None),
+        RELU: lambda x, y, out, g: (xp.where(x > 0, g, 0.0), None),
+    }
 
 
-def _base_grad(x: Any, y: Any, g: Floats) -> Any:
-    return np.where(y == 0, 0.0, y * np.float_power(x, y - 1) * g)
-
-
-def _exponent_grad(x: Any, out: Floats, g: Floats) -> Any:
-    slope = np.where(x > 0, out * np.log(x), np.where(x == 0, 0.0, np.nan))
-    return slope * g
-
-
-# Lo que cada operación le pasa a sus operandos x e y (None: no tiene segundo operando, o es fijo).
-_GRADS: dict[int, Callable[[Any, Any, Floats, Floats], tuple[Any, Any]]] = {
-    ADD: lambda x, y, out, g: (g, g),
-    SUB: lambda x, y, out, g: (g, -g),
-    MUL: lambda x, y, out, g: (y * g, x * g),
-    DIV: lambda x, y, out, g: (1 / y * g, -out / y * g),
-    POW: lambda x, y, out, g: (_base_grad(x, y, g), _exponent_grad(x, out, g)),
-    POW_CONST: lambda x, y, out, g: (_base_grad(x, y, g), None),
-    NEG: lambda x, y, out, g: (-g, None),
-    ABS: lambda x, y, out, g: (np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0)) * g, None),
-    EXP: lambda x, y, out, g: (out * g, None),
-    LOG: lambda x, y, out, g: (1 / x * g, None),
-    SQRT: lambda x, y, out, g: (0.5 / out * g, None),
-    SIN: lambda x, y, out, g: (np.cos(x) * g, None),
-    COS: lambda x, y, out, g: (-np.sin(x) * g, None),
-    TANH: lambda x, y, out, g: ((1 - out * out) * g, None),
-    SIGMOID: lambda x, y, out, g: (out * (1 - out) * g, None),
-    RELU: lambda x, y, out, g: (np.where(x > 0, g, 0.0), None),
-}
+_VALUES, _GRADS = value_table(np), grad_table(np)
 
 
 def _operand_numpy(i: int, shared: Floats, rows: Floats, n: int) -> Any:

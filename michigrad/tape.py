@@ -29,7 +29,7 @@ import logging
 import os
 import reprlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -176,7 +176,7 @@ class Tape:
         rows = self._check(batch)
         backend = _backend()
         self._batch = 0  # si algo falla, para backward es como si no hubiera habido forward
-        self._read_leaves()
+        self._read_leaves(self._shared)
         self._run_once(backend)
         if rows is None:
             self._batch = 1
@@ -220,6 +220,73 @@ class Tape:
         self._run_once(backend, grads)
         self._accumulate(grads)
 
+    def to_jax(self) -> tuple[Callable[..., Any], Any, list[str]]:
+        """Traduce el grafo a JAX, para entrenarlo en otras placas o en muchas máquinas.
+
+            weights = ParameterArray(model.parameters())
+            tape = Tape(loss, inputs=[x0, x1, y], parameters=weights)
+            f, leaves, names = tape.to_jax()
+            batch_loss = lambda leaves, batch: jax.vmap(f, (None, 0))(leaves, batch).mean()
+            step = jax.jit(jax.value_and_grad(batch_loss))
+            for epoch in range(100):
+                loss, grads = step(leaves, batch)
+                leaves -= 0.1 * grads
+            tape.load(leaves)                         # recién ahora cambian los Values
+
+        Returns:
+            `f`, una función pura: f(leaves, inputs) es el resultado para un ejemplo, un array de
+            forma () o, si la cinta tiene una lista de resultados, (cantidad,). jax.jit la compila,
+            jax.grad la deriva y jax.vmap la aplica a un lote. Una operación sin resultado da inf o
+            nan, porque dentro de una función compilada no hay errores.
+            `leaves`, el `data` que tienen ahora las hojas, en un array de JAX: de float32, o de
+            float64 después de jax.config.update('jax_enable_x64', True). Si la cinta se grabó con
+            `parameters`, son esos parámetros y las demás hojas quedan fijas; si no, son todas
+            las hojas, también las constantes, como el 1 de 1 - x, que no hay que entrenar.
+            `names`, el nombre de cada una.
+
+        Raises:
+            ImportError: si JAX no está instalado.
+            TypeError: si el `data` de una hoja no es un número.
+            ValueError: si el grafo es demasiado largo: XLA tardaría minutos en compilarlo.
+        """
+        try:
+            import jax.numpy as jnp
+
+            from michigrad import _jax
+        except ImportError:
+            raise ImportError('to_jax usa JAX, que no está: pip install "michigrad[jax]"') from None
+        trained = self._trained()
+        shared = np.empty_like(self._shared)
+        self._read_leaves(shared)
+        f = _jax.to_function(self._roots, self._inputs, trained, self._single)
+        return f, jnp.asarray(shared[: len(trained)]), [v.name for v in trained]
+
+    def load(self, leaves: Any) -> None:
+        """Pone en las hojas, y en el ParameterArray, los números de `leaves`.
+
+        Los nodos intermedios no se recalculan: para ver el grafo entero con los números nuevos hay
+        que volver a armarlo.
+
+        Args:
+            leaves: un array con la forma y el orden del que devolvió `to_jax`.
+
+        Raises:
+            TypeError, ValueError: si no es de números reales o no tiene esa forma. No cambia nada.
+        """
+        trained = self._trained()
+        expected = f'load espera un array de forma ({len(trained)},)'
+        numbers = _numbers(expected, leaves)
+        if numbers.shape != (len(trained),):
+            raise ValueError(f'{expected}; llegó uno de forma {numbers.shape}')
+        if self._parameters:
+            self._parameters.data = numbers
+        for v, data in zip(trained, numbers.tolist(), strict=True):
+            v.data = data
+
+    def _trained(self) -> list[Value]:
+        """Las hojas que cambian al entrenar en JAX."""
+        return self._parameters.values if self._parameters else self._graph.leaves
+
     def _check(self, batch: Any) -> Floats | None:
         """Devuelve el lote como un array de float64, sin copiarlo si ya lo es."""
         if not self._inputs:
@@ -229,26 +296,20 @@ class Tape:
         expected = f'esta cinta espera un lote de forma (filas, {len(self._inputs)})'
         if batch is None:
             raise TypeError(f'{expected}: forward(lote)')
-        try:
-            rows = np.asarray(batch)
-        except ValueError:
-            raise ValueError(f'{expected}; llegó uno con filas de distinto largo') from None
-        if rows.dtype.kind not in 'biuf':
-            raise TypeError(f'{expected}, de números reales; llegó uno de {rows.dtype}')
+        rows = _numbers(expected, batch)
         if rows.ndim != 2 or rows.shape[1] != len(self._inputs):
             raise ValueError(f'{expected}; llegó uno de forma {rows.shape}')
         if not len(rows):
             raise ValueError(f'{expected}; llegó uno sin filas')
-        return rows.astype(np.float64, copy=False)
+        return rows
 
-    def _read_leaves(self) -> None:
+    def _read_leaves(self, shared: Floats) -> None:
+        """Pone en `shared` el data que tienen ahora las hojas."""
         leaves = self._graph.leaves
         if self._parameters:
-            self._shared[: self._graph.parameters] = self._parameters.data
+            shared[: self._graph.parameters] = self._parameters.data
         try:  # struct convierte una lista de floats en la tercera parte del tiempo que numpy
-            self._pack.pack_into(
-                self._shared.data, 8 * self._graph.parameters, *[v.data for v in leaves]
-            )
+            self._pack.pack_into(shared.data, 8 * self._graph.parameters, *[v.data for v in leaves])
         except struct.error:
             v = next(v for v in leaves if not hasattr(v.data, '__float__'))
             raise TypeError(f'el data de una hoja tiene que ser un número: {v!r}') from None
@@ -413,6 +474,21 @@ def _repeat(v: Value, x: float, y: float) -> Any:
     if v._op.startswith('**'):
         return a**b if v._op == '**' else a**y
     return getattr(a, v._op)()
+
+
+def _numbers(expected: str, data: Any) -> Floats:
+    """Devuelve `data` como un array de float64, sin copiarlo si ya lo es.
+
+    Raises:
+        TypeError, ValueError: si no es de números reales; el mensaje empieza con `expected`.
+    """
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise ValueError(f'{expected}; llegó uno con filas de distinto largo') from None
+    if array.dtype.kind not in 'biuf':
+        raise TypeError(f'{expected}, de números reales; llegó uno de {array.dtype}')
+    return array.astype(np.float64, copy=False)
 
 
 def _values(what: str, values: Any) -> list[Value]:
