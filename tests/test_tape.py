@@ -24,9 +24,23 @@ from michigrad import _kernels, tape
 from michigrad.engine import Value, topological_order
 from michigrad.nn import MLP
 from michigrad.tape import ParameterArray, Tape
-from tests.expressions import OPERATIONS
-
-INF, NAN = math.inf, math.nan
+from tests.graphs import (
+    CHAINS,
+    EDGES,
+    INF,
+    NUMBERS,
+    STEPS,
+    TABLE,
+    Step,
+    W,
+    apply,
+    arity,
+    build_graph,
+    by_engine,
+    gradient_scale,
+    hinge,
+    moons,
+)
 
 
 def backend(name: str) -> _kernels.Backend:
@@ -53,23 +67,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tape, '_backend', lambda: chosen)
 
 
-def by_engine(
-    build: Callable[[list[Value]], Value], inputs: list[Value], rows: Any, leaves: list[Value]
-) -> tuple[list[float], list[float]]:
-    """Los resultados de cada fila y la suma de los gradientes de `leaves`, con el motor."""
-    for v in leaves:
-        v.grad = 0
-    outs = []
-    for row in np.asarray(rows).tolist():
-        out = build([Value(x, name=v.name) for x, v in zip(row, inputs, strict=True)])
-        out.backward()
-        outs.append(out.data)
-    grads = [v.grad for v in leaves]
-    for v in leaves:
-        v.grad = 0
-    return outs, grads
-
-
 def assert_same_as_engine(
     build: Callable[[list[Value]], Value], rows: Any, leaves: list[Value], rtol: float = 1e-12
 ) -> None:
@@ -79,19 +76,6 @@ def assert_same_as_engine(
     np.testing.assert_allclose(t.forward(rows), outs, rtol=rtol, atol=0)
     t.backward(reduction='sum')
     np.testing.assert_allclose([v.grad for v in leaves], grads, rtol=rtol, atol=1e-15)
-
-
-def hinge(model: MLP, row: list[Value]) -> Value:
-    *x, y = row
-    out: Value = (1 - y * model(x)).relu()
-    return out
-
-
-def moons(n: int, seed: int = 0) -> Any:
-    """n filas (x0, x1, y), con y = ±1."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 2))
-    return np.column_stack([x, np.sign(x[:, 0] * x[:, 1])])
 
 
 # Los ejemplos de la documentación
@@ -146,16 +130,6 @@ def test_entrenar_con_la_cinta_da_lo_mismo_que_con_el_motor(engine: str) -> None
 
 # Todas las operaciones
 
-TABLE = {row.name: row for row in OPERATIONS}
-
-
-def apply(name: str, *operands: Any) -> Any:
-    return TABLE[name].function(*operands[: arity(name)])
-
-
-def arity(name: str) -> int:
-    return len(TABLE[name].points[0])
-
 
 def engine_operations() -> set[str]:
     """Los `_op` de todo lo que sabe hacer un Value, probando sus métodos uno por uno."""
@@ -175,42 +149,6 @@ def test_la_tabla_de_codigos_tiene_todas_las_operaciones_del_motor() -> None:
     found = engine_operations()
     assert {'+', 'exp', '**2', '**'} <= found
     assert {'**n' if op == '**2' else op for op in found} == set(_kernels.OPCODES)
-
-
-Step = tuple[str, int, int]
-
-
-def build_graph(steps: list[Step], leaves: list[Value]) -> Value:
-    values = list(leaves)
-    for name, i, j in steps:
-        values.append(apply(name, values[i % len(values)], values[j % len(values)]))
-    return functools.reduce(lambda a, b: a + b, values)
-
-
-def gradient_scale(root: Value) -> dict[Value, float]:
-    """Cuánto error de redondeo puede juntar cada gradiente: la regla de la cadena sin signos."""
-    order = topological_order(root)
-    scale = dict.fromkeys(order, 0.0)
-    scale[root] = 1.0
-    for v in reversed(order):
-        for operand, slope in ((v._a, v._da), (v._b, v._db)):
-            if operand is not None:
-                scale[operand] += max(abs(slope or 0), 1) * scale[v]
-    return scale
-
-
-NUMBERS = st.one_of(
-    st.floats(-3, 3), st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.0]), st.integers(-2, 2)
-)
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from([*TABLE, *['a * b', 'a + b'] * 4]),
-        st.integers(0, 30),
-        st.integers(0, 30),
-    ),
-    min_size=1,
-    max_size=15,
-)
 
 
 @settings(
@@ -271,10 +209,6 @@ def record_somewhere(
     raise AssertionError('no hay dónde grabarla')
 
 
-EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-320, -1e-320, 1e160, -1e160, 30.0, -30.0, 800.0]
-EDGES += [-800.0, INF, -INF, NAN]
-
-
 @pytest.mark.parametrize('outer', ['solo', 'sqrt', 'log'])
 @pytest.mark.parametrize('op', TABLE)
 def test_valores_extremos(engine: str, op: str, outer: str) -> None:
@@ -321,30 +255,6 @@ def test_un_infinito_bien_habido_no_es_un_error(engine: str) -> None:
 
 
 # Las sumas de productos que se ejecutan como una sola instrucción
-
-W = [Value(x) for x in (0.3, -1.2, 0.7, 2.1, -0.4)]
-CHAINS: dict[str, Callable[[list[Value]], Value]] = {
-    'neurona': lambda x: sum((w * xi for w, xi in zip(W[:3], x, strict=True)), W[4]),
-    'sin sesgo': lambda x: x[0] * W[0] + W[1] * x[1] + x[2] * W[2],
-    'sesgo al final': lambda x: x[0] * W[0] + x[1] * W[1] + W[2],
-    'al revés': lambda x: W[0] * x[0] + (W[1] * x[1] + (W[2] * x[2] + W[3])),
-    'peso repetido': lambda x: W[0] * x[0] + W[0] * x[1] + W[0] * x[2] + W[0] * x[0] + W[0],
-    'entrada repetida': lambda x: W[4] + W[0] * x[0] + W[1] * x[0] + W[2] * x[0].tanh() * x[0],
-    'nodo repetido': lambda x: (h := x[0].tanh() * x[1], W[4] + W[0] * h + W[1] * h + h * W[0])[1],
-    'producto repetido': lambda x: (h := W[0] * x[0], W[4] + W[1] * h + W[2] * h)[1],
-    'el doble de un producto': lambda x: (p := W[0] * x[0], p + p + p)[1],
-    'producto usado aparte': lambda x: (p := W[1] * x[1], (W[0] + W[2] * x[0] + p) * p)[1],
-    'suma usada aparte': lambda x: (s := W[0] + W[1] * x[0], (s + W[2] * x[1]) * s + W[3] * x[2])[
-        1
-    ],
-    'de a dos capas': lambda x: sum(
-        (W[k] * (W[k] * x[k] + W[4]).relu() for k in range(3)), Value(1)
-    ),
-    'producto de entradas': lambda x: (
-        x[0] * x[1] + W[0] * (x[1] * x[2]) + x[2] * x[2] + W[1] * W[2]
-    ),
-    'larga': lambda x: sum((W[k % 5] * x[k % 3].sin() for k in range(23)), W[0] * W[1]),
-}
 
 
 @pytest.mark.parametrize('name', CHAINS)
