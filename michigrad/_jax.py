@@ -204,29 +204,30 @@ def _groups(order: list[Value], inputs: list[Value], roots: list[Value]) -> dict
     También se separa lo que no depende de las entradas, para que vmap no lo repita en cada fila.
     """
     uses = Counter(itertools.chain(roots, *(v._prev for v in order)))
+    varies = set(inputs)
     inner: set[Value] = set()  # los que son solo un pedazo de la suma que los usa
     for v in order:
+        if not varies.isdisjoint(v._prev):
+            varies.add(v)
         if v._op == '+':
-            inner.update(u for u in v._prev if u._prev and u._op in ('+', '*') and uses[u] == 1)
+            pieces = (u for u in v._prev if u._prev and u._op in ('+', '*') and uses[u] == 1)
+            inner.update(u for u in pieces if (u in varies) == (v in varies))
     height: dict[Value, int] = {}
-    varies = set(inputs)
     groups: defaultdict[Any, list[Any]] = defaultdict(list)
     for v in order:
         height[v] = max((height[u] for u in v._prev), default=-1) + (v not in inner)
-        if not varies.isdisjoint(v._prev):
-            varies.add(v)
         if v in inner or not v._prev:
             continue
         key = (height[v], v in varies, v._op)
         if v._op == '+':
-            found = _sum(v, inner, varies)
+            found = _sum(v, inner)
             groups[(*key, len(found.terms), len(found.w))].append(found)
         else:
             groups[key].append(v)
     return groups
 
 
-def _sum(node: Value, inner: set[Value], varies: set[Value]) -> Sum:
+def _sum(node: Value, inner: set[Value]) -> Sum:
     """La cadena de sumas que termina en `node`, de izquierda a derecha."""
     terms, w, x = [], [], []
     pending = [node]
@@ -238,8 +239,6 @@ def _sum(node: Value, inner: set[Value], varies: set[Value]) -> Sum:
             pending.extend(v._prev[::-1])
         else:
             left, right = v._prev
-            if left in varies and right not in varies:  # el que cambia, a la derecha
-                left, right = right, left
             w.append(left)
             x.append(right)
     return Sum(node, terms, tuple(w), tuple(x))

@@ -125,5 +125,16 @@ CHAINS: dict[str, Callable[[list[Value]], Value]] = {
     'producto de entradas': lambda x: (
         x[0] * x[1] + W[0] * (x[1] * x[2]) + x[2] * x[2] + W[1] * W[2]
     ),
+    'de distinto ancho': lambda x: sum(
+        (
+            (W[i] * a + W[i + 1] * b).tanh()
+            for i, a, b in ((0, x[0], x[1]), (2, x[0], x[1]), (0, x[1], x[2]))
+        ),
+        Value(0),
+    ),
+    'cruzadas': lambda x: sum(
+        ((x[i].sin() - (W[k] * x[k]).tanh()) * W[i] for i, k in ((0, 0), (1, 2), (2, 1))),
+        Value(0),
+    ),
     'larga': lambda x: sum((W[k % 5] * x[k % 3].sin() for k in range(23)), W[0] * W[1]),
 }

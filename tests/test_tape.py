@@ -246,6 +246,15 @@ def test_relu_no_deja_pasar_ni_un_gradiente_infinito(engine: str) -> None:
     assert w.grad == 0
 
 
+def test_tampoco_pasa_por_un_exponente_0(engine: str) -> None:
+    x, w, n = Value(1.0), Value(2.0), Value(0.0)
+    for power in (w**0, w**n):
+        t = Tape((power * x - 1).sqrt(), inputs=[x])
+        t.forward([[1.0]])
+        t.backward()
+        assert w.grad == 0
+
+
 def test_un_infinito_bien_habido_no_es_un_error(engine: str) -> None:
     if engine == 'bucles':
         pytest.skip('los bucles en Python no llegan a los extremos')
