@@ -9,8 +9,9 @@ programa en el que cada dispositivo deriva su parte y al final promedian los gra
 paralelismo de datos. Al terminar, Tape.load trae los pesos de vuelta a los Values.
 
 Usa las GPUs que haya. Si no hay ninguna, JAX hace de cuenta que la CPU son cuatro dispositivos:
-sirve para probar el programa, no para que ande más rápido. En varias máquinas el código es este
-mismo: cada una corre el script y llama, antes que nada, a jax.distributed.initialize().
+sirve para probar el programa, no para que ande más rápido. Para entrenar en varias máquinas, cada
+una llama a jax.distributed.initialize() y después a train, que no cambia: ahí jax.devices() son los
+dispositivos de todas.
 
 Entrena las dos lunas y los dígitos con un dispositivo y con todos, e imprime cuánto difieren las
 pérdidas y los gradientes. Después mide cuántos ejemplos por segundo entrena cada cantidad de

@@ -40,12 +40,15 @@ _VALUES, _GRADS = value_table(jnp), grad_table(jnp)
 
 
 def to_function(
-    roots: list[Value], inputs: list[Value], leaves: list[Value], single: bool
+    roots: list[Value], examples: list[Value], trained: list[Value], single: bool
 ) -> Callable[..., Any]:
-    """La función f(leaves, inputs) que calcula `roots`; las demás hojas son constantes."""
-    steps, places, constants = _schedule(roots, inputs, leaves)
+    """La función f(leaves, inputs) que calcula `roots`.
 
-    def f(leaves_: Any, inputs_: Any = ()) -> Any:
+    `leaves` es el data de `trained` e `inputs`, el de `examples`; las demás hojas son constantes.
+    """
+    steps, places, constants = _schedule(roots, examples, trained)
+
+    def f(leaves: Any, inputs: Any = ()) -> Any:
         """El resultado del grafo grabado, para un ejemplo.
 
         Args:
@@ -55,10 +58,10 @@ def to_function(
         Raises:
             TypeError, ValueError: si no son arrays de números reales de esas formas.
         """
-        own = _array('leaves', leaves_, len(leaves))
-        example = _array('inputs', inputs_, len(inputs))
-        dtype = jnp.result_type(float, own, example)
-        arrays = [x.astype(dtype) for x in (own, example, jnp.asarray(constants))]
+        leaves = _array('leaves', leaves, len(trained))
+        inputs = _array('inputs', inputs, len(examples))
+        dtype = jnp.result_type(float, leaves, inputs)
+        arrays = [x.astype(dtype) for x in (leaves, inputs, jnp.asarray(constants))]
         for step in steps:
             arrays.append(step.run(arrays))
         out = _read(arrays, places)
@@ -159,9 +162,9 @@ class Sum(NamedTuple):
     """Una cadena de sumas, Σ términos + Σ w·x, que calcula `node`."""
 
     node: Value
-    terms: list[Value]
     w: tuple[Value, ...]
     x: tuple[Value, ...]
+    terms: list[Value]
 
 
 def _schedule(
@@ -185,12 +188,12 @@ def _schedule(
             schedule.add_sums(nodes)
         else:
             schedule.add_elementwise(op, nodes)
-    if schedule.operations > MAX_OPERATIONS:
-        raise ValueError(
-            f'XLA tardaría minutos en compilar este grafo: son {schedule.operations} operaciones '
-            f'sobre arrays, de hasta {groups[-1][0][0]} una detrás de otra, y el máximo es '
-            f'{MAX_OPERATIONS}; Tape.forward, que no lo compila, no tiene máximo'
-        )
+        if schedule.operations > MAX_OPERATIONS:
+            raise ValueError(
+                f'el grafo tiene {groups[-1][0][0]} operaciones una detrás de otra: para JAX son '
+                f'más de {MAX_OPERATIONS} operaciones sobre arrays y podría tardar minutos en '
+                'compilarlas. Usá Tape.forward, que no compila el grafo y no tiene máximo'
+            )
     return schedule.steps, schedule.places(roots), np.array([v.data for v in constants], float)
 
 
@@ -237,7 +240,7 @@ def _sum(node: Value, inner: set[Value]) -> Sum:
             left, right = v._prev
             w.append(left)
             x.append(right)
-    return Sum(node, terms, tuple(w), tuple(x))
+    return Sum(node, tuple(w), tuple(x), terms)
 
 
 class _Schedule:

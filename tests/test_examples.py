@@ -31,7 +31,7 @@ def run(script: Path, *arguments: str) -> str:
 
 def numbers(pattern: str, out: str) -> list[float]:
     """Los números que `pattern` encuentra en la salida, en orden."""
-    found = re.findall(pattern, out)
+    found = re.findall(pattern, out, re.MULTILINE)
     assert found, f'no está {pattern!r} en:\n{out}'
     return [float(x) for match in found for x in ([match] if isinstance(match, str) else match)]
 
@@ -94,6 +94,18 @@ def check_gpt(out: str, folder: Path) -> None:
     assert eager > taped
 
 
+def check_devices(out: str, folder: Path) -> None:
+    first, *rest = numbers(r'la pérdida va de ([\d.]+) a ([\d.]+)', out)
+    assert rest[0] < first / 2
+    assert rest[2] < rest[1] / 5
+    differences = numbers(r'difieren en ([\d.e+-]+) y los gradientes en ([\d.e+-]+),', out)
+    assert max(differences) < 1e-12
+    assert min(numbers(r'en los Values: ([\d.]+)%', out)) > 75
+    speeds = numbers(r'^\| \d+ \| (\d+) \| (\d+) \| (\d+) \| (\d+)', out)
+    assert len(speeds) == 2 * 2 * 4  # dos problemas, dos lotes; 1, 2 y 4 dispositivos, y Tape
+    assert min(speeds) > 0
+
+
 # De cada script: qué paquetes le hacen falta, qué imágenes dibuja y cómo se controla lo demás.
 CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
     '02_xor.py': (
@@ -105,6 +117,11 @@ CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
     '04_digitos.py': (['matplotlib', 'sklearn', 'tqdm'], ['04_digitos.png'], check_digits),
     '05_nombres.py': (['faker', 'matplotlib', 'tqdm'], ['05_nombres.png'], check_names),
     '06_gpt.py': (['faker', 'matplotlib', 'numba', 'tqdm'], ['06_gpt.png'], check_gpt),
+    '07_muchos_dispositivos.py': (
+        ['jax', 'matplotlib', 'sklearn', 'tqdm'],
+        ['07_muchos_dispositivos.png'],
+        check_devices,
+    ),
 }
 
 # El primero, que no entrena ni tiene opciones, está en test_readme.py.
@@ -114,7 +131,9 @@ TWINS = sorted(path.name for path in EXAMPLES.glob('pytorch/*.py'))
 
 def need(*modules: str) -> None:
     for module in modules:
-        pytest.importorskip(module, reason=f'falta {module}: pip install -e ".[examples,torch]"')
+        pytest.importorskip(
+            module, reason=f'falta {module}: pip install -e ".[examples,jax,torch]"'
+        )
 
 
 @pytest.fixture(scope='session')

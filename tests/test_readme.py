@@ -24,6 +24,8 @@ def promised_lines(source: str) -> list[str]:
 def test_blocks_print_what_they_say(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if 'import jax' in block:
+        pytest.importorskip('jax', reason='falta JAX: pip install -e ".[jax]"')
     monkeypatch.chdir(tmp_path)
     exec(compile(block, 'README.md', 'exec'), {'__name__': '__main__'})
     assert capsys.readouterr().out.splitlines() == promised_lines(block)
