@@ -116,8 +116,8 @@ class Sums(NamedTuple):
     def run(self, arrays: list[Any]) -> Any:
         if not self.w.size:
             return _read(arrays, self.terms).sum(-1).ravel()
-        # Con menos precisión, una GPU redondea los float32 a tres dígitos antes de multiplicarlos.
         x, w = _read(arrays, self.x), _read(arrays, self.w)
+        # Con menos precisión, una GPU redondea los float32 a tres dígitos antes de multiplicarlos.
         out = jnp.einsum('bim,bjm->bij', x, w, precision='highest')
         if self.terms.size:
             out += _read(arrays, self.terms).sum(-1)

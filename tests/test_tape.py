@@ -752,8 +752,9 @@ def test_sin_numba_avisa_una_vez_como_instalarlo(
     assert 'pip install "michigrad[fast]"' in caplog.messages[0]
 
 
-def test_importar_la_cinta_no_carga_numba() -> None:
-    code = 'import sys, michigrad.tape; sys.exit("numba" in sys.modules)'
+@pytest.mark.parametrize('heavy', ['jax', 'numba'])
+def test_importar_la_cinta_no_carga(heavy: str) -> None:
+    code = f'import sys, michigrad.tape; sys.exit("{heavy}" in sys.modules)'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 

@@ -18,8 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from michigrad._jax import _VALUES
-from michigrad._kernels import OPCODES
+from michigrad._kernels import OPCODES, value_table
 from michigrad.engine import Value, topological_order
 from michigrad.tape import ParameterArray, Tape
 from tests.benchmarks.bench_tape import loss, model, problem
@@ -53,13 +52,13 @@ def ours(root: Value, inputs: list[Value], parameters: list[Value]) -> Callable[
 
 def direct(root: Value, inputs: list[Value], parameters: list[Value]) -> Callable[..., Any]:
     """Una operación por nodo. Alcanza para las redes, que no tienen potencias."""
-    order = topological_order(root)
+    order, table = topological_order(root), value_table(jnp)
 
     def f(leaves: Any, row: Any) -> Any:
         found = dict(zip([*parameters, *inputs], [*leaves, *row], strict=True))
         for v in order:
             if v._prev:
-                found[v] = _VALUES[OPCODES[v._op]](found[v._prev[0]], found[v._prev[-1]])
+                found[v] = table[OPCODES[v._op]](found[v._prev[0]], found[v._prev[-1]])
             else:
                 found.setdefault(v, v.data)
         return found[root]
