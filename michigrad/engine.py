@@ -371,5 +371,5 @@ def topological_order(root: Value) -> list[Value]:
             seen.add(v)
             path.append(v)
             stack.append(None)
-            stack.extend(v._prev[::-1])
+            stack.extend(tuple(v._prev)[::-1])  # en otras clases puede ser un conjunto
     return order

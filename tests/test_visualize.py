@@ -19,7 +19,7 @@ from graphviz.backend import dot_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from michigrad import visualize
+from michigrad import _drawing
 from michigrad.engine import Value
 from michigrad.visualize import show_graph, trace
 
@@ -87,12 +87,12 @@ def test_kinds_of_nodes_look_different_also_in_grey() -> None:
 
 @pytest.mark.parametrize('name', ['W', 'w0', 'W₁₀', 'b', 'L0.N1.w0', 'L3.N0.b', 'weight', 'w_1'])
 def test_names_of_parameters(name: str) -> None:
-    assert visualize._look(Value(1, name=name), Value(0)) == visualize._PARAMETER
+    assert _drawing._look(Value(1, name=name), Value(0)) == _drawing._PARAMETER
 
 
 @pytest.mark.parametrize('name', ['', 'x₀', 'y', 'banana', 'wow', 'x.y', '2'])
 def test_names_of_other_leaves(name: str) -> None:
-    assert visualize._look(Value(1, name=name), Value(0)) == visualize._LEAF
+    assert _drawing._look(Value(1, name=name), Value(0)) == _drawing._LEAF
 
 
 @pytest.mark.parametrize('number', [1e300, -1e300, float('inf'), float('nan'), 10**200])
@@ -156,7 +156,7 @@ def test_rejects_unknown_format_and_rankdir() -> None:
 
 def fake_dot(folder: Path) -> Path:
     """Deja en `folder` un comando dot: el mismo graphviz-pure con otro nombre."""
-    pure = Path(visualize._find_renderer())
+    pure = Path(_drawing._find_renderer())
     folder.mkdir()
     return Path(shutil.copy(pure, folder / f'dot{pure.suffix}'))
 
@@ -189,7 +189,7 @@ def test_render_writes_the_picture(renderer: str, tmp_path: Path) -> None:
 def test_view_opens_the_rendered_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(
-        visualize.PortableDigraph, '_view', lambda self, path, **_: opened.append(path)
+        _drawing.PortableDigraph, '_view', lambda self, path, **_: opened.append(path)
     )
     path = show_graph(neuron()).view(tmp_path / 'grafo')
     assert opened == [path]
@@ -236,30 +236,30 @@ def test_dot_is_preferred_when_it_is_on_path(
 ) -> None:
     dot = fake_dot(tmp_path / 'bin')
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-    assert Path(visualize._find_renderer()) == dot
+    assert Path(_drawing._find_renderer()) == dot
 
 
 def test_graphviz_pure_is_found_without_an_activated_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv('PATH', str(tmp_path))
-    assert Path(visualize._find_renderer()).stem == 'graphviz-pure'
+    assert Path(_drawing._find_renderer()).stem == 'graphviz-pure'
 
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, 'files', missing)
-    assert Path(visualize._find_renderer()).stem == 'graphviz-pure'
+    assert Path(_drawing._find_renderer()).stem == 'graphviz-pure'
 
 
 def test_graphviz_pure_is_found_on_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pure = Path(visualize._find_renderer())
+    pure = Path(_drawing._find_renderer())
     shutil.copy(pure, tmp_path / f'graphviz-pure{pure.suffix}')
     monkeypatch.setattr(importlib.metadata, 'files', lambda name: None)
     monkeypatch.setattr(sysconfig, 'get_path', lambda *_: str(tmp_path / 'nada'))
     monkeypatch.setattr(sys, 'executable', str(tmp_path / 'nada' / 'python'))
     monkeypatch.setenv('PATH', str(tmp_path))
-    assert Path(visualize._find_renderer()).parent == tmp_path
+    assert Path(_drawing._find_renderer()).parent == tmp_path
 
 
 def test_without_any_renderer_the_error_says_what_to_install(
