@@ -1,0 +1,141 @@
+"""Los controles que comparten los demás módulos: qué se acepta y qué dice el error si no."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+from michigrad.engine import Value
+
+short = reprlib.repr  # hasta que estén en michigrad._numbers
+
+
+def label(v: Any) -> str:
+    return v.name or short(v)
+
+
+def is_value(x: Any) -> TypeGuard[Value]:
+    """Dice si `x` es un Value."""
+    return isinstance(x, Value)
+
+
+def lift(x: Any) -> Value:
+    """Devuelve `x` como Value: si es un número, uno nuevo.
+
+    Raises:
+        TypeError: si no es ni un Value ni un número real.
+    """
+    return x if is_value(x) else Value(x)
+
+
+def is_list(x: Any) -> bool:
+    """Dice si `x` son varias cosas y no una: una lista, tupla, array o cualquier iterable.
+
+    Un texto y un diccionario no lo son. Un generador o un map se pueden recorrer una sola vez.
+    """
+    if isinstance(x, (list, tuple)):
+        return True
+    if isinstance(x, (str, bytes, Mapping)) or not isinstance(x, Iterable):
+        return False
+    return getattr(x, 'ndim', 1) > 0  # un array 0-d es un número
+
+
+def parentheses(x: Any) -> str:
+    """Lo que agrega un error cuando en vez de un resultado llegó la función que lo da."""
+    name = getattr(x, '__name__', None)
+    return f'; te faltaron los paréntesis: {name}()' if callable(x) and name else ''
+
+
+def setting(name: str, number: Any, below: float = math.inf) -> float:
+    """Devuelve un número de la configuración como int o float: 0 <= número < below.
+
+    Raises:
+        TypeError, ValueError, OverflowError: si no es un número o está fuera de ese rango.
+    """
+    try:
+        checked = Value(number).data
+    except (TypeError, OverflowError) as error:
+        raise type(error)(f'{name}: {error}') from None
+    if not 0 <= checked < below:
+        limit = '' if below == math.inf else f' y menor que {below}'
+        raise ValueError(f'{name} tiene que ser un número desde 0{limit}: llegó {short(checked)}')
+    return checked
+
+
+def flag(name: str, x: Any, hint: str = '') -> bool:
+    """Controla una opción que es True o False.
+
+    Raises:
+        TypeError: si no es ninguno de los dos; el mensaje termina con `hint`.
+    """
+    if not isinstance(x, bool):
+        raise TypeError(f'{name} es True o False: llegó {short(x)}{hint}')
+    return x
+
+
+def reduction(x: Any, *options: str) -> str:
+    """Controla cómo se juntan varios números en uno: una de `options`, como 'mean' o 'sum'.
+
+    Raises:
+        ValueError: si no es ninguna.
+    """
+    if not isinstance(x, str) or x not in options:
+        *first, last = map(repr, options)
+        raise ValueError(f'reduction es {", ".join(first)} o {last}: llegó {short(x)}')
+    return x
+
+
+def values(what: str, xs: Any) -> list[Value]:
+    """Devuelve en una lista los Values de `xs`, que se recorre una sola vez.
+
+    Raises:
+        TypeError: si no es una lista de Values; el mensaje empieza con `what`.
+    """
+    if not is_list(xs):
+        raise TypeError(f'{what} es una lista de Values: llegó {short(xs)}{parentheses(xs)}')
+    checked = list(xs)
+    for x in checked:
+        if not is_value(x):
+            raise TypeError(f'{what} es una lista de Values: tiene {short(x)}{parentheses(x)}')
+    return checked
+
+
+def leaf(what: str, x: Any) -> None:
+    """Controla que `x`, si es un Value, no sea el resultado de una operación.
+
+    Raises:
+        ValueError: si lo es.
+    """
+    if is_value(x) and x._prev:
+        raise ValueError(
+            f'{what} lleva hojas, y {label(x)} sale de la operación {short(x._op)}: '
+            'para cortar ahí el grafo usá Value(v.data)'
+        )
+
+
+def distinct(what: str, xs: Iterable[Any]) -> None:
+    """Controla que ningún objeto de `xs` esté dos veces.
+
+    Raises:
+        ValueError: si alguno está repetido.
+    """
+    seen = set()
+    for x in xs:
+        if id(x) in seen:
+            raise ValueError(f'{what} tiene repetido a {label(x)}: cada uno va una sola vez')
+        seen.add(id(x))
+
+
+def leaves(what: str, xs: Any) -> list[Value]:
+    """Devuelve en una lista los Values de `xs`, que son hojas y no se repiten.
+
+    Raises:
+        TypeError, ValueError: si no es así; el mensaje empieza con `what`.
+    """
+    checked = values(what, xs)
+    for v in checked:
+        leaf(what, v)
+    distinct(what, checked)
+    return checked
