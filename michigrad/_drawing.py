@@ -38,11 +38,12 @@ _UNPRINTABLE = re.compile('[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 
 
 class Box(NamedTuple):
-    """Lo que dice la caja de un nodo."""
+    """Lo que dice la caja de un nodo, y la elipse de la operación de la que salió."""
 
     name: str
     data: str
     grad: str
+    op: str = ''
 
 
 def graph_nodes(root: Any) -> list[Any]:
@@ -86,10 +87,10 @@ def draw(
     )
     ids = {v: f'n{i}' for i, v in enumerate(nodes)}
     for v in nodes:
-        name, data, grad = map(_escape, boxes[v])
+        name, data, grad, op = map(_escape, boxes[v])
         graph.node(ids[v], f'{{ {name} | data {data} | grad {grad} }}', **_look(v, nodes[-1]))
         if v._prev:
-            graph.node(f'{ids[v]}op', _escape(v._op), **_OPERATION)
+            graph.node(f'{ids[v]}op', op, **_OPERATION)
             graph.edge(f'{ids[v]}op', ids[v])
     for v in nodes:
         for operand in v._prev:

@@ -17,7 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from michigrad._drawing import Box, draw, graph_nodes, name_of
-from michigrad._notation import (
+from michigrad._story import (
     OBVIOUS,
     Term,
     expression,
@@ -273,7 +273,7 @@ class _Story:
         boxes = {}
         for v in self.nodes:
             grad = max(map(number, self.grads[v]), key=len)  # que entren todos
-            boxes[v] = Box(name_of(v) or self.terms[v].text, number(v.data), grad)
+            boxes[v] = Box(name_of(v) or self.terms[v].text, number(v.data), grad, v._op)
         graph = draw(self.nodes, boxes, rankdir=rankdir)
         graph.graph_attr.pop('size')  # el tope es para los mapas de bits
         # Sin el espacio de nombres, los elementos se llaman g y text a secas.

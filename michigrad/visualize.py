@@ -52,7 +52,7 @@ def show_graph(
             f'el grafo tiene {len(nodes)} Values y se dibujan {max_nodes} como máximo: dibujá la '
             f'pérdida de un solo ejemplo, o pasá max_nodes={len(nodes)} y esperá'
         )
-    boxes = {v: Box(name_of(v), _decimal(v.data), _decimal(v.grad)) for v in nodes}
+    boxes = {v: Box(name_of(v), _decimal(v.data), _decimal(v.grad), v._op) for v in nodes}
     return draw(nodes, boxes, format, rankdir)
 
 
