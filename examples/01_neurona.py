@@ -1,16 +1,18 @@
-"""Una neurona, un gradiente y unos pasos de entrenamiento.
+"""Una neurona: su predicción, sus gradientes y unos pasos de entrenamiento.
 
-python examples/01_neurona.py
+    python examples/01_neurona.py
 
-Dibuja el grafo, con los gradientes ya calculados, en images/graph.png.
+Imprime cómo cambian los números y dibuja el grafo con los gradientes ya calculados (graph.png).
+Tarda menos de un segundo.
 """
-
-from pathlib import Path
 
 import numpy as np
 
+from common import read_options
 from michigrad.engine import Value
 from michigrad.visualize import show_graph
+
+options = read_options(__doc__, '--salida')
 
 # Definición de los pesos
 np.random.seed(42)
@@ -38,7 +40,7 @@ print(L)  # Value(data=0.016905640482857615, grad=1, name=L)
 print(W0)  # Value(data=0.3745401188473625, grad=-0.1300216923549975, name=W₀)
 
 graph = show_graph(L, rankdir='TB', format='png')
-graph.render(Path(__file__).parents[1] / 'images' / 'graph', cleanup=True)
+print('El grafo quedó en', graph.render(options.salida / 'graph', cleanup=True))
 
 # Actualización: cada peso, en la dirección contraria a su gradiente. La pérdida baja.
 for _ in range(3):

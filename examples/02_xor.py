@@ -10,19 +10,21 @@ Las de XOR que valen 0 piden que el centro sea 0 y las que valen 1 piden que sea
 puede hacer es quedar a mitad de camino: 1/2 en todos lados, un error de (1/2)^2 = 1/4.
 
 Imprime la verificación de los gradientes y, de cada red, la pérdida y las cuatro predicciones.
-Guarda en images/ las curvas y el porqué (02_xor.png), y el grafo de la pérdida de un ejemplo,
-después del forward y después del backward (02_grafo_forward.png, 02_grafo_backward.png).
+Dibuja las curvas y el porqué (02_xor.png), y el grafo de la pérdida de un ejemplo, después del
+forward pass y después del backward pass (02_grafo_forward.png, 02_grafo_backward.png). Tarda unos
+5 segundos.
 """
 
-import argparse
 import random
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
-from tqdm import tqdm
+from common import BLUE, GRAY, GREEN, ORANGE, extras, read_options, save_picture, subplots
+
+with extras('examples'):
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+    from tqdm import tqdm
 
 from michigrad.engine import Value
 from michigrad.functional import mse_loss
@@ -33,7 +35,7 @@ from michigrad.visualize import show_graph
 
 X = [[0, 0], [0, 1], [1, 0], [1, 1]]
 Y = [0, 1, 1, 0]
-COLORS = BLUE, ORANGE = '#3d6fc4', '#d9690f'  # la clase 0 y la clase 1
+COLORS = BLUE, ORANGE  # la clase 0 y la clase 1
 SHADES = ['#6f94d8', '#a9c1ea', 'white', '#f3c08f', '#eb9a52']  # más claros que los puntos
 MAP = LinearSegmentedColormap.from_list('clases', SHADES)
 WHY = """¿Por qué 1/4?
@@ -104,12 +106,12 @@ def draw_graphs(model: Sequential, folder: Path) -> None:
 def save_graph(loss: Value, file: Path) -> None:
     graph = show_graph(loss, format='png', rankdir='TB')
     graph.attr(ranksep='0.25')  # los renglones más juntos: entra en la pantalla
-    graph.render(file, cleanup=True)
+    print('Imagen:', graph.render(file, cleanup=True))
 
 
 def draw(linear: Sequential, tanh: Sequential, losses: list[list[float]], file: Path) -> None:
     """Las pérdidas y, en una columna por red, lo que predice y un corte por las diagonales."""
-    fig, axes = plt.subplots(2, 3, figsize=(15, 9.5), layout='constrained')
+    fig, axes = subplots(2, 3, height=9)
     draw_losses(axes[0, 0], *losses)
     draw_why(axes[1, 0])
     draw_map(axes[0, 1], linear, 'Lineal: lo mismo en todos lados')
@@ -119,14 +121,13 @@ def draw(linear: Sequential, tanh: Sequential, losses: list[list[float]], file: 
     axes[1, 1].annotate('1/2', (0.03, 0.73), color=ORANGE)
     axes[1, 1].annotate('1/2', (0.03, 0.23), color=BLUE)
     fig.suptitle('XOR: en azul lo que vale 0, en naranja lo que vale 1', weight='bold')
-    fig.savefig(file, dpi=100, bbox_inches='tight', pad_inches=0.2)
+    save_picture(fig, file)
 
 
 def draw_losses(ax: Any, linear: list[float], tanh: list[float]) -> None:
-    ax.plot(linear, color='#888888', linewidth=3, label='lineal')
-    ax.plot(tanh, color='#22863a', linewidth=3, label='con tanh')
-    ax.axhline(1 / 4, color='black', linestyle=':', linewidth=1.5)
-    ax.annotate('1/4', (len(tanh), 1 / 4), xytext=(0, 5), textcoords='offset points', ha='right')
+    ax.plot(linear, color=GRAY, linewidth=6, label='lineal')
+    ax.plot(tanh, color=GREEN, linewidth=2.5, label='con tanh')
+    ax.annotate('1/4', (len(tanh), 1 / 4), xytext=(0, 7), textcoords='offset points', ha='right')
     ax.set(title='La lineal se estanca en 1/4', xlabel='paso', ylabel='pérdida', ylim=(0, None))
     ax.legend()
 
@@ -149,8 +150,9 @@ def draw_diagonals(ax: Any, model: Sequential, title: str) -> None:
     t = np.linspace(0, 1, 41)
     same = [model([a, a]).data for a in t]
     different = [model([a, 1 - a]).data for a in t]
-    ax.plot(t, same, color=BLUE, linewidth=4, label='de (0, 0) a (1, 1)')
-    ax.plot(t, different, color=ORANGE, linewidth=2, label='de (0, 1) a (1, 0)')
+    # La naranja, cortada y encima: si coinciden, por los huecos se ve la azul.
+    ax.plot(t, same, color=BLUE, linewidth=7, label='de (0, 0) a (1, 1)')
+    ax.plot(t, different, color=ORANGE, linewidth=3, linestyle='--', label='de (0, 1) a (1, 0)')
     for y, path in ((0, same), (1, different)):
         ax.vlines([0, 1], y, [path[0], path[-1]], color=COLORS[y], linestyle=':', linewidth=2)
         ax.scatter([0, 1], [y, y], s=150, c=COLORS[y], edgecolors='black', zorder=3)
@@ -165,25 +167,18 @@ def draw_why(ax: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='XOR con una red lineal y con tanh')
-    parser.add_argument('--rapido', action='store_true', help='menos pasos')
-    parser.add_argument('--salida', type=Path, default=Path(__file__).parents[1] / 'images')
-    args = parser.parse_args()
-    args.salida.mkdir(parents=True, exist_ok=True)
-    plt.rcParams['font.size'] = 13
-    plt.switch_backend('agg')  # dibuja en archivos: no hace falta una pantalla
+    options = read_options(__doc__, '--rapido', '--salida')
 
     linear, tanh = linear_network(), tanh_network()
     gradcheck(lambda *_: mean_loss(tanh), *tanh.parameters())
     print(f'gradcheck: los {len(tanh.parameters())} gradientes son los de las diferencias finitas')
-    draw_graphs(tanh, args.salida)
+    draw_graphs(tanh, options.salida)
 
-    steps = 150 if args.rapido else 300
+    steps = 150 if options.rapido else 300
     losses = [train(linear, steps, 'lineal'), train(tanh, steps, 'con tanh')]
     report('Red lineal', linear, losses[0])
     report('Red con tanh', tanh, losses[1])
-    draw(linear, tanh, losses, args.salida / '02_xor.png')
-    print(f'Las imágenes están en {args.salida}')
+    draw(linear, tanh, losses, options.salida / '02_xor.png')
 
 
 if __name__ == '__main__':

@@ -9,21 +9,22 @@ sino que quede del otro lado de 1 o de -1: el margen, que en la imagen son las l
 
 Entrena dos veces desde los mismos pesos. Con Values arma en cada paso un grafo de 100 ejemplos; con
 Tape arma el de un solo ejemplo, una vez, y lo repite. Imprime el tiempo de las dos, cuánto difieren
-sus pérdidas y la exactitud, y guarda en images/ la frontera a lo largo del entrenamiento
-(03_lunas.png).
+sus pérdidas y la exactitud, y dibuja la frontera a lo largo del entrenamiento (03_lunas.png). Tarda
+unos 20 segundos.
 """
 
-import argparse
 import random
 import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
-from sklearn.datasets import make_moons
-from tqdm import tqdm
+from common import BLUE, ORANGE, extras, read_options, save_picture, subplots
+
+with extras('examples'):
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+    from sklearn.datasets import make_moons
+    from tqdm import tqdm
 
 from michigrad.engine import Value
 from michigrad.functional import hinge_loss
@@ -34,7 +35,7 @@ from michigrad.tape import Tape
 X, labels = make_moons(n_samples=100, noise=0.1, random_state=1337)
 Y = 2 * labels - 1  # las clases son -1 y 1
 ALPHA = 1e-4  # cuánto pesa en la pérdida la suma de los cuadrados de los parámetros
-COLORS = BLUE, ORANGE = '#3d6fc4', '#d9690f'
+COLORS = BLUE, ORANGE
 SHADES = ['#6f94d8', '#a9c1ea', 'white', '#f3c08f', '#eb9a52']  # más claros que los puntos
 MAP = LinearSegmentedColormap.from_list('clases', SHADES)
 
@@ -104,16 +105,14 @@ def accuracy(model: MLP) -> float:
 
 def draw(model: MLP, snapshots: list[int], states: list[Any], file: Path) -> None:
     """La frontera en varios momentos del entrenamiento."""
-    fig, axes = plt.subplots(
-        2, 3, figsize=(15, 9.5), layout='constrained', sharex=True, sharey=True
-    )
+    fig, axes = subplots(2, 3, height=9, sharex=True, sharey=True)
     for ax, step, state in zip(axes.flat, snapshots, states, strict=True):
         model.load_state_dict(state)
         draw_boundary(ax, model)
         loss = hinge_loss([model(x) for x in X], Y)
         ax.set_title(f'paso {step}: pérdida {loss:.3f}, exactitud {accuracy(model):.0%}')
     fig.suptitle('La frontera (línea llena) y el margen (de puntos)', weight='bold')
-    fig.savefig(file, dpi=100, bbox_inches='tight', pad_inches=0.2)
+    save_picture(fig, file)
 
 
 def draw_boundary(ax: Any, model: MLP) -> None:
@@ -125,15 +124,8 @@ def draw_boundary(ax: Any, model: MLP) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Las dos lunas, con Values y con Tape')
-    parser.add_argument('--rapido', action='store_true', help='menos pasos')
-    parser.add_argument('--salida', type=Path, default=Path(__file__).parents[1] / 'images')
-    args = parser.parse_args()
-    args.salida.mkdir(parents=True, exist_ok=True)
-    plt.rcParams['font.size'] = 13
-    plt.switch_backend('agg')  # dibuja en archivos: no hace falta una pantalla
-
-    steps = 20 if args.rapido else 100
+    options = read_options(__doc__, '--rapido', '--salida')
+    steps = 20 if options.rapido else 100
     snapshots = [0, steps // 20, steps // 10, steps // 5, steps // 2, steps]
     model, twin = new_model(), new_model()
 
@@ -158,8 +150,7 @@ def main() -> None:
     print(f'Tape es {with_values / with_tape:.0f} veces más rápida')
     difference = max(abs(a - b) for a, b in zip(losses, tape_losses, strict=True))
     print(f'Las pérdidas difieren en {difference:.0e} como máximo')
-    draw(model, snapshots, states, args.salida / '03_lunas.png')
-    print(f'La imagen está en {args.salida}')
+    draw(model, snapshots, states, options.salida / '03_lunas.png')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Dígitos escritos a mano: una red que los reconoce, entrenada con minilotes, Adam y Tape.
+"""Dígitos escritos a mano: una red que los reconoce, entrenada con minibatches, Adam y Tape.
 
     python -m pip install -e ".[examples]"
     python examples/04_digitos.py
@@ -8,23 +8,24 @@ entradas, 32 neuronas ocultas y 10 salidas, una por dígito. La entropía cruzad
 softmax(salidas), diez probabilidades, con el dígito verdadero. Un cuarto de las imágenes queda
 afuera del entrenamiento: con ellas se mide si la red aprendió o solo memorizó.
 
-Imprime la pérdida y la exactitud, guarda los pesos en un JSON y controla que otra red que los carga
-responda lo mismo. Guarda en images/ algunos aciertos y los errores más convencidos, con sus
-probabilidades (04_digitos.png), y los pesos (04_digitos.json).
+Imprime la pérdida y la exactitud, guarda los pesos (04_digitos.json) y controla que otra red que
+los carga responda lo mismo. Dibuja algunos aciertos y los errores más convencidos, con sus
+probabilidades (04_digitos.png). Tarda unos 10 segundos.
 """
 
-import argparse
 import json
 import random
 import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from tqdm import tqdm
+from common import GRAY, GREEN, RED, extras, read_options, save_picture, subplots
+
+with extras('examples'):
+    import numpy as np
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+    from tqdm import tqdm
 
 from michigrad.engine import Value
 from michigrad.functional import cross_entropy, softmax
@@ -33,7 +34,6 @@ from michigrad.optim import Adam
 from michigrad.tape import Tape
 
 BATCH_SIZE = 32
-GREEN, RED, GRAY = '#22863a', '#c62f2f', '#b8b8b8'
 
 
 def new_model() -> MLP:
@@ -68,7 +68,6 @@ def train(model: MLP, X: Any, y: Any, epochs: int) -> list[float]:
     rows = np.hstack([X, np.eye(10)[y]])
     shuffler = np.random.default_rng(42)
     losses = []
-    tape.forward(rows[:1])  # la primera vez, numba la compila: que avise antes de la barra
     bar = tqdm(range(epochs), desc='épocas')
     for _ in bar:
         shuffler.shuffle(rows)
@@ -98,15 +97,13 @@ def draw(X: Any, y: Any, probabilities: Any, file: Path) -> None:
     guesses = probabilities.argmax(axis=1)
     right, wrong = np.flatnonzero(guesses == y), np.flatnonzero(guesses != y)
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1))]
-    fig, axes = plt.subplots(
-        4, 6, figsize=(15, 9.5), layout='constrained', height_ratios=[2, 1, 2, 1]
-    )
+    fig, axes = subplots(4, 6, height=9, height_ratios=[2, 1, 2, 1])
     for pair, chosen in ((axes[:2], right), (axes[2:], wrong)):
         for top, bottom, i in zip(*pair, chosen, strict=False):
             draw_digit(top, bottom, X[i], y[i], probabilities[i])
     summary = f'{len(right)} aciertos y {len(wrong)} errores en {len(y)} imágenes de prueba'
     fig.suptitle(f'{summary} (en verde, el dígito verdadero)', weight='bold')
-    fig.savefig(file, dpi=100, bbox_inches='tight', pad_inches=0.2)
+    save_picture(fig, file)
 
 
 def draw_digit(top: Any, bottom: Any, x: Any, digit: int, probabilities: Any) -> None:
@@ -123,18 +120,11 @@ def draw_digit(top: Any, bottom: Any, x: Any, digit: int, probabilities: Any) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Dígitos escritos a mano')
-    parser.add_argument('--rapido', action='store_true', help='menos épocas')
-    parser.add_argument('--salida', type=Path, default=Path(__file__).parents[1] / 'images')
-    args = parser.parse_args()
-    args.salida.mkdir(parents=True, exist_ok=True)
-    plt.rcParams['font.size'] = 13
-    plt.switch_backend('agg')  # dibuja en archivos: no hace falta una pantalla
-
+    options = read_options(__doc__, '--rapido', '--salida')
     X_train, y_train, X_test, y_test = load_data()
     model = new_model()
     start = time.perf_counter()
-    losses = train(model, X_train, y_train, epochs=5 if args.rapido else 20)
+    losses = train(model, X_train, y_train, epochs=5 if options.rapido else 20)
     print(f'Entrenamiento: {time.perf_counter() - start:.1f} s')
     print(f'Pérdida: de {losses[0]:.3f} en la primera época a {losses[-1]:.3f} en la última')
 
@@ -146,12 +136,12 @@ def main() -> None:
     ]
     print(f'Exactitud: {accuracies[0]:.1%} en entrenamiento, {accuracies[1]:.1%} en prueba')
 
-    file = args.salida / '04_digitos.json'
+    file = options.salida / '04_digitos.json'
     save(model, file)
     same = (record_probabilities(load(file)).forward(X_test) == probabilities).all()
     print(f'¿La red que carga los pesos del JSON responde lo mismo? {"Sí" if same else "No"}')
-    draw(X_test, y_test, probabilities, args.salida / '04_digitos.png')
-    print(f'La imagen y los pesos están en {args.salida}')
+    print(f'Pesos: {file}')
+    draw(X_test, y_test, probabilities, options.salida / '04_digitos.png')
 
 
 if __name__ == '__main__':

@@ -1,27 +1,32 @@
 """Generar texto: una red que lee tres letras y adivina la que sigue inventa nombres.
 
-python examples/05_nombres.py
+    python -m pip install -e ".[examples]"
+    python examples/05_nombres.py
 
 Aprende de nombres de pila en español con un MLP de letras (Bengio et al., 2003): cada letra es un
 vector que se aprende (su embedding), y los de las tres últimas letras entran a una capa tanh que
 reparte probabilidades entre las que pueden seguir. Se lo compara con contar pares de letras
-(bigramas) sobre nombres que no vio. Escribe 05_nombres.png.
+(bigramas) sobre nombres que no vio.
+
+Imprime los nombres que inventa antes y después de entrenar, y dibuja la pérdida (05_nombres.png).
+Tarda unos 15 segundos.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import math
 import random
 import unicodedata
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
-import numpy.typing as npt
-from tqdm import trange
+from common import BLUE, GRAY, ORANGE, extras, list_names, read_options, save_picture, subplots
+
+with extras('examples'):
+    import numpy as np
+    import numpy.typing as npt
+    from faker.providers.person import es_AR, es_CL, es_CO, es_ES, es_MX
+    from tqdm import trange
 
 from michigrad.engine import Value
 from michigrad.functional import cross_entropy, softmax
@@ -39,9 +44,8 @@ ONE_HOT = dict(zip(LETTERS, np.eye(len(LETTERS)).tolist(), strict=True))
 def load_names() -> list[str]:
     """Los nombres de pila en español que trae faker, en minúscula y de una sola palabra."""
     names: set[str] = set()
-    for country in ('AR', 'CL', 'CO', 'ES', 'MX'):
-        provider = importlib.import_module(f'faker.providers.person.es_{country}').Provider
-        names |= {*provider.first_names_female, *provider.first_names_male}
+    for country in (es_AR, es_CL, es_CO, es_ES, es_MX):
+        names |= {*country.Provider.first_names_female, *country.Provider.first_names_male}
     clean = {unicodedata.normalize('NFC', name.lower()) for name in names}
     return sorted(name for name in clean if set(name) <= set(LETTERS))
 
@@ -100,7 +104,7 @@ def invent(model: NameModel, rng: random.Random) -> str:
         if letter == '.':
             break
         name += letter
-    return name
+    return name or invent(model, rng)  # si lo primero fue el punto, no hay nombre: otra vez
 
 
 def record(model: NameModel) -> tuple[Tape, ParameterArray]:
@@ -115,7 +119,6 @@ def train(
     tape: Tape, weights: ParameterArray, rows: Floats, test: Floats, steps: int
 ) -> list[tuple[int, float, float]]:
     """Entrena con Adam; devuelve (paso, pérdida de entrenamiento, pérdida de prueba)."""
-    tape.forward(test[:1])  # la primera vez numba compila: que sea antes de la barra
     rng = np.random.default_rng(42)
     optimizer = Adam([weights])
     curve: list[tuple[int, float, float]] = []
@@ -123,7 +126,7 @@ def train(
     for i in bar:
         if i % (steps // 20) == 0:
             curve.append((i, tape.forward(rows).mean(), tape.forward(test).mean()))
-            bar.set_postfix(loss=f'{curve[-1][1]:.3f}', refresh=False)
+            bar.set_postfix_str(f'pérdida {curve[-1][1]:.3f}', refresh=False)
         optimizer.lr = 0.01 * (1 - i / (steps + 1))
         optimizer.zero_grad()
         tape.forward(rows[rng.integers(len(rows), size=BATCH)])
@@ -140,26 +143,18 @@ def draw(
     after: list[str],
 ) -> None:
     steps, fit, test = zip(*curve, strict=True)
-    fig, (ax, text) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(3, 2))
-    ax.plot(steps, fit, label='nombres que ve')
-    ax.plot(steps, test, label='nombres que no ve')
-    ax.axhline(bigram, color='gray', ls='--', label='contar bigramas')
+    fig, (ax, text) = subplots(1, 2, height=6, width_ratios=(3, 2))
+    ax.plot(steps, fit, color=BLUE, linewidth=2.5, label='nombres que ve')
+    ax.plot(steps, test, color=ORANGE, linewidth=2.5, label='nombres que no ve')
+    ax.axhline(bigram, color=GRAY, linestyle='--', label='contar bigramas')
     ax.set(xlabel='paso', ylabel='pérdida por letra', title='Adivinar la letra que sigue')
     ax.legend()
-    text.axis('off')
-    for x, title, names in ((0.05, 'antes', before), (0.55, 'después', after)):
-        text.text(x, 1, title, va='top', fontweight='bold', fontsize=13)
-        text.text(x, 0.9, '\n'.join(names), va='top', fontsize=13, linespacing=1.5)
-    fig.tight_layout()
-    fig.savefig(path, dpi=110)
+    list_names(text, {'antes': before, 'después': after})
+    save_picture(fig, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Una red que inventa nombres.')
-    parser.add_argument('--rapido', action='store_true', help='menos pasos, para probar')
-    parser.add_argument('--salida', type=Path, default=Path(__file__).parents[1] / 'images')
-    options = parser.parse_args()
-
+    options = read_options(__doc__, '--rapido', '--salida')
     random.seed(42)
     rng = random.Random(42)
     names = load_names()
@@ -179,7 +174,6 @@ def main() -> None:
     print('Antes:  ', *before)
     print('Después:', *after)
     print(f'Pérdida en nombres que no vio: {curve[-1][2]:.3f} (contar bigramas: {bigram:.3f})')
-    options.salida.mkdir(parents=True, exist_ok=True)
     draw(options.salida / '05_nombres.png', curve, bigram, before, after)
 
 

@@ -1,6 +1,6 @@
 """Muchos dispositivos: el mismo modelo, con el lote repartido entre varias placas o máquinas.
 
-    python -m pip install -e ".[examples,jax,torch]"
+    python -m pip install -e ".[examples,jax]"
     python examples/07_muchos_dispositivos.py
 
 Tape.to_jax() da la pérdida de UN ejemplo como una función de JAX, y vmap la repite en un lote. Si
@@ -15,11 +15,10 @@ dispositivos de todas.
 
 Entrena las dos lunas y los dígitos con un dispositivo y con todos, e imprime cuánto difieren las
 pérdidas y los gradientes. Después mide cuántos ejemplos por segundo entrena cada cantidad de
-dispositivos con lotes cada vez más grandes, al lado de Tape y, si está instalado, de PyTorch.
-Guarda el dibujo en images/ (07_muchos_dispositivos.png).
+dispositivos con lotes cada vez más grandes, al lado de Tape y, si está instalado, de PyTorch, y lo
+dibuja (07_muchos_dispositivos.png). Tarda alrededor de un minuto.
 """
 
-import argparse
 import importlib.util
 import os
 import random
@@ -30,15 +29,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common import BLUE, GRAY, RED, extras, read_options, save_picture, subplots
+
 # Antes de importar JAX. Solo cuenta si no hay GPU.
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=4')
 
-import jax
-import matplotlib.pyplot as plt
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from sklearn.datasets import load_digits, make_moons
-from tqdm import tqdm
+with extras('examples,jax'):
+    import jax
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+    from sklearn.datasets import load_digits, make_moons
+    from tqdm import tqdm
 
 from michigrad.engine import Value
 from michigrad.functional import cross_entropy, hinge_loss
@@ -249,9 +250,9 @@ def report(problem: Problem, batches: list[int], speeds: dict[str, list[float]])
 
 
 def draw(results: dict[str, dict[str, list[float]]], batches: list[int], file: Path) -> None:
-    fig, axes = plt.subplots(1, len(results), figsize=(15, 6), layout='constrained', sharey=True)
-    colors = {'Tape': '#7f8c8d', 'PyTorch': '#c0392b'}
-    blues = dict(zip('124', ['#a9c1ea', '#3d6fc4', '#1b3a73'], strict=True))
+    fig, axes = subplots(1, len(results), height=6, sharey=True)
+    colors = {'Tape': GRAY, 'PyTorch': RED}
+    blues = dict(zip('124', ['#a9c1ea', BLUE, '#1b3a73'], strict=True))
     for ax, (name, speeds) in zip(axes, results.items(), strict=True):
         for way, values in speeds.items():
             color = colors.get(way) or blues[way.split()[1]]
@@ -261,7 +262,7 @@ def draw(results: dict[str, dict[str, list[float]]], batches: list[int], file: P
     axes[0].set_ylabel('ejemplos por segundo')
     axes[-1].legend(loc='upper center', ncols=2)
     fig.suptitle(f'Entrenar en {hardware()}: más es mejor', weight='bold')
-    fig.savefig(file, dpi=100, bbox_inches='tight', pad_inches=0.2)
+    save_picture(fig, file)
 
 
 def hardware() -> str:
@@ -273,23 +274,15 @@ def hardware() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Lunas y dígitos en muchos dispositivos')
-    parser.add_argument('--rapido', action='store_true', help='menos pasos y lotes más chicos')
-    parser.add_argument('--salida', type=Path, default=Path(__file__).parents[1] / 'images')
-    args = parser.parse_args()
-    args.salida.mkdir(parents=True, exist_ok=True)
-    plt.rcParams['font.size'] = 13
-    plt.switch_backend('agg')  # dibuja en archivos: no hace falta una pantalla
-
+    options = read_options(__doc__, '--rapido', '--salida')
     print(f'Dispositivos: {hardware()}')
     for problem in PROBLEMS:
-        compare(problem, steps=20 if args.rapido else 200)
-    batches = [1000, 4000] if args.rapido else [10**3, 10**4, 10**5, 10**6]
+        compare(problem, steps=20 if options.rapido else 200)
+    batches = [1000, 4000] if options.rapido else [10**3, 10**4, 10**5]
     results = {problem.name: measure(problem, batches) for problem in PROBLEMS}
     for problem in PROBLEMS:
         report(problem, batches, results[problem.name])
-    draw(results, batches, args.salida / '07_muchos_dispositivos.png')
-    print(f'\nLa imagen está en {args.salida}')
+    draw(results, batches, options.salida / '07_muchos_dispositivos.png')
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,13 +19,22 @@ from typing import Any
 
 import pytest
 
+from tests.needs import need
+
 EXAMPLES = Path(__file__).parents[1] / 'examples'
 
 
-def run(script: Path, *arguments: str) -> str:
-    """Lo que imprime `script`; una advertencia lo hace fallar, igual que en las pruebas."""
+def call(
+    script: Path, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Lo corre como quien lo escribe en la terminal; una advertencia lo hace fallar."""
     command = [sys.executable, '-X', 'utf8', '-W', 'error', str(script), *arguments]
-    result = subprocess.run(command, capture_output=True, encoding='utf-8', check=False)
+    return subprocess.run(command, capture_output=True, encoding='utf-8', check=False, env=env)
+
+
+def run(script: Path, *arguments: str) -> str:
+    """Lo que imprime `script`."""
+    result = call(script, *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -124,16 +134,10 @@ CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
     ),
 }
 
-# El primero, que no entrena ni tiene opciones, está en test_readme.py.
+# El primero, que no tiene --rapido, está en test_readme.py.
 SCRIPTS = [path.name for path in sorted(EXAMPLES.glob('[0-9]*.py')) if path.name[:2] != '01']
 TWINS = sorted(path.name for path in EXAMPLES.glob('pytorch/*.py'))
-
-
-def need(*modules: str) -> None:
-    for module in modules:
-        pytest.importorskip(
-            module, reason=f'falta {module}: pip install -e ".[examples,jax,torch]"'
-        )
+EVERY = [*sorted(EXAMPLES.glob('[0-9]*.py')), *sorted(EXAMPLES.glob('pytorch/*.py'))]
 
 
 @pytest.fixture(scope='session')
@@ -156,7 +160,58 @@ def test_script_does_what_it_says(name: str, run_script: Callable[[str], tuple[s
     assert {path.name for path in folder.iterdir() if path.suffix == '.png'} == set(pictures)
     for picture in pictures:
         assert (folder / picture).read_bytes().startswith(b'\x89PNG'), picture
+        assert f'Imagen: {folder / picture}' in out.splitlines()
     check(out, folder)
+
+
+@pytest.mark.parametrize('script', EVERY, ids=lambda script: script.name)
+def test_help_explains_and_does_nothing_else(script: Path) -> None:
+    need(*CHECKS.get(script.name.replace('_pytorch', ''), ([],))[0])
+    if script.parent.name == 'pytorch':
+        need('torch')
+    out = run(script, '--help')
+    words = ' '.join(out.split())
+    assert f'python {script.relative_to(EXAMPLES.parent).as_posix()}' in out
+    assert re.search(r'Tarda [^.]*(segundo|minuto)', words)
+    assert '--help muestra esta ayuda y termina' in words
+    assert ('--rapido menos pasos, para probar' in words) == ('01_' not in script.name)
+    assert ('--salida CARPETA' in words) == (script.parent == EXAMPLES)
+    assert not re.search('usage|options|show this', words)
+    assert len(out.splitlines()) < 45
+
+
+def test_an_unknown_option_is_told_in_one_line() -> None:
+    result = call(EXAMPLES / '01_neurona.py', '--rapidísimo', '3')
+    assert result.returncode == 2
+    assert result.stdout == ''
+    expected = 'No entiendo «--rapidísimo 3». Las opciones se ven con --help.'
+    assert result.stderr.splitlines() == [expected]
+
+
+@pytest.mark.parametrize('script', EVERY[1:], ids=lambda script: script.name)
+def test_a_missing_extra_is_told_in_one_line(script: Path, tmp_path: Path) -> None:
+    """Cada uno pide primero algo que no viene en la instalación mínima; acá no está nada de eso."""
+    for module in ('faker', 'jax', 'matplotlib', 'sklearn', 'torch', 'tqdm'):
+        hidden = f'raise ModuleNotFoundError("No module named {module}", name={module!r})'
+        (tmp_path / f'{module}.py').write_text(hidden, encoding='utf-8')
+    result = call(script, env=os.environ | {'PYTHONPATH': str(tmp_path)})
+    assert result.returncode == 1
+    assert result.stdout == ''
+    (line,) = result.stderr.splitlines()
+    assert re.fullmatch(
+        r'Falta PyTorch\. Se instala como dice pytorch\.org.*'
+        r'|Falta \w+\. Se instala.*: python -m pip install -e "\.\[examples(,jax)?\]"',
+        line,
+    )
+
+
+def test_pictures_stay_away_from_the_ones_in_the_repository() -> None:
+    """Sin --salida van a una carpeta que git no mira."""
+    common = load(EXAMPLES / 'common.py')
+
+    assert common.OUTPUT.parent == EXAMPLES
+    ignored = (EXAMPLES.parent / '.gitignore').read_text(encoding='utf-8').splitlines()
+    assert f'examples/{common.OUTPUT.name}/' in ignored
 
 
 @pytest.mark.parametrize('name', TWINS)
@@ -169,6 +224,11 @@ def test_twin_prints_the_same_results(
     lines = run(EXAMPLES / 'pytorch' / name, '--rapido').splitlines()
     assert lines
     assert set(lines) <= set(ours.splitlines())
+
+
+@pytest.fixture(autouse=True)
+def _examples_can_import_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
 
 
 def load(path: Path) -> Any:

@@ -1,21 +1,28 @@
 """El gemelo en PyTorch de 02_xor.py: otra biblioteca, las mismas líneas y los mismos números.
 
-    python -m pip install -e ".[examples,torch]"
+    python -m pip install -e ".[examples]"
     python examples/pytorch/02_xor_pytorch.py
 
 Ponelo al lado de examples/02_xor.py. Cambian los nombres de las capas (Layer es nn.Linear), que los
 datos son tensores y que una red de PyTorch recibe los cuatro ejemplos juntos. El ciclo de
 entrenamiento es el mismo y, como empieza con los mismos pesos, imprime las mismas pérdidas.
+
+Además de ese extra usa PyTorch, que se instala como dice pytorch.org. Tarda unos 5 segundos.
 """
 
-import argparse
 import random
+import sys
+from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import mse_loss
-from torch.optim import SGD
-from tqdm import tqdm
+sys.path.insert(0, str(Path(__file__).parents[1]))  # ahí está common.py
+from common import extras, read_options
+
+with extras('examples'):
+    import torch
+    from torch import Tensor, nn
+    from torch.nn.functional import mse_loss
+    from torch.optim import SGD
+    from tqdm import tqdm
 
 torch.set_default_dtype(torch.float64)  # los float de Python tienen 64 bits; los de PyTorch, 32
 
@@ -69,12 +76,9 @@ def report(name: str, model: nn.Sequential, losses: list[float]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='XOR con una red lineal y con tanh, en PyTorch')
-    parser.add_argument('--rapido', action='store_true', help='menos pasos')
-    args = parser.parse_args()
-
+    options = read_options(__doc__, '--rapido')
     linear, tanh = linear_network(), tanh_network()
-    steps = 150 if args.rapido else 300
+    steps = 150 if options.rapido else 300
     losses = [train(linear, steps, 'lineal'), train(tanh, steps, 'con tanh')]
     report('Red lineal', linear, losses[0])
     report('Red con tanh', tanh, losses[1])

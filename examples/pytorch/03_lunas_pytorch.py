@@ -1,22 +1,29 @@
 """El gemelo en PyTorch de 03_lunas.py: otra biblioteca, las mismas líneas y los mismos números.
 
-    python -m pip install -e ".[examples,torch]"
+    python -m pip install -e ".[examples]"
     python examples/pytorch/03_lunas_pytorch.py
 
 Ponelo al lado de examples/03_lunas.py. Donde Michigrad arma el grafo de cada número, o repite con
 Tape el de un ejemplo, PyTorch hace una operación con el tensor de los 100. Empieza con los mismos
 pesos e imprime la misma pérdida y la misma exactitud.
+
+Además de ese extra usa PyTorch, que se instala como dice pytorch.org. Tarda unos 5 segundos.
 """
 
-import argparse
 import random
+import sys
+from pathlib import Path
 
-import torch
-from sklearn.datasets import make_moons
-from torch import Tensor, nn
-from torch.nn.functional import relu
-from torch.optim import SGD
-from tqdm import tqdm
+sys.path.insert(0, str(Path(__file__).parents[1]))  # ahí está common.py
+from common import extras, read_options
+
+with extras('examples'):
+    import torch
+    from sklearn.datasets import make_moons
+    from torch import Tensor, nn
+    from torch.nn.functional import relu
+    from torch.optim import SGD
+    from tqdm import tqdm
 
 torch.set_default_dtype(torch.float64)  # los float de Python tienen 64 bits; los de PyTorch, 32
 
@@ -73,11 +80,8 @@ def accuracy(model: nn.Sequential) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Las dos lunas, en PyTorch')
-    parser.add_argument('--rapido', action='store_true', help='menos pasos')
-    args = parser.parse_args()
-
-    steps = 20 if args.rapido else 100
+    options = read_options(__doc__, '--rapido')
+    steps = 20 if options.rapido else 100
     model = new_model()
     losses = train(model, steps)
     print(f'Pérdida: de {losses[0]:.4f} a {losses[-1]:.4f}')
