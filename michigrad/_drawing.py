@@ -24,10 +24,12 @@ from graphviz.backend import dot_command
 from michigrad.engine import topological_order
 
 # Colores claros y de distinta luminosidad: se distinguen también impresos en gris.
-_RESULT = {'fillcolor': '#f6b26b', 'penwidth': '2'}
-_INTERMEDIATE = {'fillcolor': '#ffffff'}
-_PARAMETER = {'fillcolor': '#a4c2f4', 'style': 'filled,rounded'}
-_LEAF = {'fillcolor': '#efefef', 'style': 'filled,rounded'}
+_LOOKS = {
+    'result': {'fillcolor': '#f6b26b', 'penwidth': '2'},
+    'intermediate': {'fillcolor': '#ffffff'},
+    'parameter': {'fillcolor': '#a4c2f4', 'style': 'filled,rounded'},
+    'leaf': {'fillcolor': '#efefef', 'style': 'filled,rounded'},
+}
 _OPERATION = {'shape': 'ellipse', 'fillcolor': '#fff2cc'}
 
 # Por convención, los pesos y sesgos se llaman w o b con un índice: W₀, b, L0.N1.w0.
@@ -65,12 +67,17 @@ def name_of(v: Any) -> str:
 
 
 def draw(
-    nodes: Sequence[Any], boxes: Mapping[Any, Box], format: str = 'svg', rankdir: str = 'LR'
+    nodes: Sequence[Any],
+    boxes: Mapping[Any, Box],
+    format: str = 'svg',
+    rankdir: str = 'LR',
+    stacked: bool = False,
 ) -> PortableDigraph:
     """Arma el dibujo de `nodes`, que están en orden topológico: el último es el resultado.
 
     El nodo `i` es una caja con identificador 'ni', que dice lo que diga `boxes`; si salió de una
-    operación, ella es una elipse, 'niop'.
+    operación, ella es una elipse, 'niop'. Los renglones de una caja van uno al lado del otro si el
+    cálculo avanza de costado o, con `stacked`, siempre uno abajo del otro: ocupa menos de ancho.
 
     Raises:
         ValueError: si `format` o `rankdir` no existen.
@@ -88,7 +95,10 @@ def draw(
     ids = {v: f'n{i}' for i, v in enumerate(nodes)}
     for v in nodes:
         name, data, grad, op = map(_escape, boxes[v])
-        graph.node(ids[v], f'{{ {name} | data {data} | grad {grad} }}', **_look(v, nodes[-1]))
+        text = f'{name} | data {data} | grad {grad}'
+        aside = stacked and rankdir in ('LR', 'RL')
+        look = _LOOKS[kind(v, nodes[-1])]
+        graph.node(ids[v], text if aside else f'{{ {text} }}', **look)
         if v._prev:
             graph.node(f'{ids[v]}op', op, **_OPERATION)
             graph.edge(f'{ids[v]}op', ids[v])
@@ -98,13 +108,13 @@ def draw(
     return graph
 
 
-def _look(v: Any, root: Any) -> dict[str, str]:
-    """Los atributos que dicen qué es `v`: resultado, valor intermedio, parámetro u otra hoja."""
+def kind(v: Any, root: Any) -> str:
+    """Qué es `v`: 'result', 'intermediate', 'parameter' (por su nombre) u otra hoja, 'leaf'."""
     if v is root:
-        return _RESULT
+        return 'result'
     if v._prev:
-        return _INTERMEDIATE
-    return _PARAMETER if _PARAMETER_NAME.fullmatch(name_of(v)) else _LEAF
+        return 'intermediate'
+    return 'parameter' if _PARAMETER_NAME.fullmatch(name_of(v)) else 'leaf'
 
 
 def _escape(text: str) -> str:

@@ -87,12 +87,12 @@ def test_kinds_of_nodes_look_different_also_in_grey() -> None:
 
 @pytest.mark.parametrize('name', ['W', 'w0', 'W₁₀', 'b', 'L0.N1.w0', 'L3.N0.b', 'weight', 'w_1'])
 def test_names_of_parameters(name: str) -> None:
-    assert _drawing._look(Value(1, name=name), Value(0)) == _drawing._PARAMETER
+    assert _drawing.kind(Value(1, name=name), Value(0)) == 'parameter'
 
 
 @pytest.mark.parametrize('name', ['', 'x₀', 'y', 'banana', 'wow', 'x.y', '2'])
 def test_names_of_other_leaves(name: str) -> None:
-    assert _drawing._look(Value(1, name=name), Value(0)) == _drawing._LEAF
+    assert _drawing.kind(Value(1, name=name), Value(0)) == 'leaf'
 
 
 @pytest.mark.parametrize('number', [1e300, -1e300, float('inf'), float('nan'), 10**200])
