@@ -64,7 +64,8 @@ def subplots(*shape: int, height: float, **kwargs: Any) -> tuple[Any, Any]:
 
     plt.switch_backend('agg')  # dibuja en archivos: no hace falta una pantalla
     plt.rcParams['font.size'] = 14
-    return plt.subplots(*shape, figsize=(14, height), layout='constrained', **kwargs)
+    figure, axes = plt.subplots(*shape, figsize=(14, height), layout='constrained', **kwargs)
+    return figure, axes
 
 
 def save_picture(figure: Any, file: Path) -> None:

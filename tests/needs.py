@@ -17,7 +17,10 @@ HOW = {
         'algún paquete de los ejemplos: python -m pip install -e ".[examples]"',
     ),
     **dict.fromkeys(
-        ('hypothesis', 'ipykernel', 'IPython', 'nbclient', 'nbconvert', 'nbformat', 'playwright'),
+        (
+            *('build', 'hatchling', 'hypothesis', 'IPython', 'ipykernel'),
+            *('nbclient', 'nbconvert', 'nbformat', 'playwright'),
+        ),
         'algún paquete de desarrollo: python -m pip install -e ".[dev]"',
     ),
 }
