@@ -9,114 +9,85 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
-import reprlib
-from collections.abc import Callable, Sequence
-from numbers import Real
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
 
-_HINTS = {
-    'str': 'convertilo antes con float(...)',
-    'NoneType': 'fijate si a alguna función le falta el return',
-    'list': 'para varios números usá [Value(x) for x in datos]',
-    'tuple': 'para varios números usá [Value(x) for x in datos]',
-    'ndarray': 'para varios números usá [Value(x) for x in datos]',
-    'complex': 'quedate con la parte real: z.real',
-    'Value': 'ya es un Value, usalo así como está',
-}
+from michigrad._fields import Fields
+from michigrad._numbers import assigned, explain, label, number, operands, reciprocal, short
+
+_NO_OPERANDS = ()
+_FAILURES = (ArithmeticError, TypeError, ValueError)
+_Result = TypeVar('_Result')
 
 
-def _number(data: Any) -> float:
-    """Devuelve `data` como int o float de Python: con los escalares de numpy todo es más lento."""
-    if not isinstance(data, (int, float)):  # bool es un int y np.float64 es un float
-        if getattr(data, 'ndim', None) == 0:  # los otros escalares y los arrays 0-d de numpy
-            data = data.item()
-        if not isinstance(data, Real):
-            kind = type(data).__name__
-            hint = _HINTS.get(kind, 'usá un int o un float')
-            raise TypeError(
-                f'se esperaba un número real y llegó {reprlib.repr(data)} ({kind}): {hint}'
-            )
-    try:
-        as_float = float(data)
-    except OverflowError:
-        raise OverflowError('el número no entra en un float: el máximo es 1.8e308') from None
-    return int(data) if isinstance(data, int) else as_float
+def _unary(forward: Callable[[Value], Value]) -> Callable[[Value], Value]:
+    """Decora una operación de un operando: si no tiene resultado, su error lo explica.
 
-
-def _binary(forward: Callable[[Value, Any], Value]) -> Callable[[Value, Any], Value]:
-    """Decora una operación de dos operandos: el segundo le llega como Value o como número."""
+    Un decorador recibe una función y devuelve la que va a quedar en su lugar.
+    """
 
     @functools.wraps(forward)
-    def operation(self: Value, other: Any) -> Any:
-        if not isinstance(other, Value):
-            if getattr(other, 'ndim', 0):
-                return NotImplemented  # un array: numpy repite la operación elemento a elemento
-            other = _number(other)
-        return forward(self, other)
+    def operation(self: Value) -> Value:
+        try:
+            return forward(self)
+        except _FAILURES as error:
+            raise explain(error, forward.__name__, self) from None
 
     return operation
 
 
-def _domain(op: str, needs: str = '') -> Callable[[Callable[..., Value]], Callable[..., Value]]:
-    """Decora una operación que no siempre tiene resultado real, para que su error lo explique."""
+def _binary(
+    forward: Callable[[Value, Any], _Result], lift: Callable[[Any], Any] | None = None
+) -> Callable[[Value, Any], _Result]:
+    """Decora una operación de dos operandos: si el segundo es un número, le llega como Value.
 
-    def decorate(forward: Callable[..., Value]) -> Callable[..., Value]:
-        @functools.wraps(forward)
-        def operation(*operands: Any) -> Value:
-            try:
-                return forward(*operands)
-            except (ZeroDivisionError, OverflowError, ValueError) as error:
-                too_big = isinstance(error, OverflowError)
-                reason = 'el resultado no entra en un float: el máximo es 1.8e308'
-                received = ' y '.join(_describe(v) for v in operands)
-                raise type(error)(f'{op} con {received}: {reason if too_big else needs}') from None
+    Con `lift` le llega lo que dé esa función.
+    """
 
-        return operation
+    @functools.wraps(forward)
+    def operation(self: Value, other: Any) -> Any:
+        if not isinstance(other, Fields):
+            if getattr(other, 'ndim', 0):
+                # Un array. Es la manera de decirle a Python que acá no se sabe: entonces le
+                # pregunta a numpy, que repite la operación con cada elemento.
+                return NotImplemented
+            other = lift(other) if lift else Value(other)
+        try:
+            return forward(self, other)
+        except _FAILURES as error:
+            raise explain(error, forward.__name__, self, other) from None
 
-    return decorate
-
-
-def _describe(operand: Any) -> str:
-    if not isinstance(operand, Value):
-        return str(operand)
-    return f'{operand.name}={operand.data}' if operand.name else str(operand.data)
-
-
-def _operands(children: Sequence[Value]) -> tuple[Value, ...]:
-    """Los operandos de una operación propia, en una tupla."""
-    if not isinstance(children, (tuple, list)) or not all(isinstance(v, Value) for v in children):
-        raise TypeError(
-            f'_children es una tupla de Values, como (self,) o (self, other): llegó {children!r}'
-        )
-    return tuple(children)
+    return operation
 
 
-def _comparison(compare: Callable[[float, float], bool]) -> Callable[[Value, Any], bool]:
-    """Arma un comparador que mira solo los datos; una comparación no entra en el grafo."""
-
-    def comparison(self: Value, other: Any) -> Any:
-        if isinstance(other, Value):
-            return compare(self.data, other.data)
-        if getattr(other, 'ndim', 0):
-            return NotImplemented
-        return compare(self.data, _number(other))
-
-    return comparison
-
-
-class Value:
+class Value(Fields):
     """Un número que recuerda cómo se calculó.
+
+        w = Value(0.5, name='w')
+        L = (w * 3 - 1) ** 2
+        L.backward()
+        w.grad                     # 3.0, la derivada de L respecto de w
 
     Args:
         data: cualquier número real (int, float, bool, Fraction, escalar o array 0-d de numpy).
-        _children: los operandos, si lo produjo una operación escrita por quien usa la biblioteca.
-        _op: el nombre de esa operación, para el dibujo.
         name: un nombre para el dibujo y los mensajes de error.
 
     Atributos: `data`, el número; `grad`, la derivada del resultado respecto de este nodo, que
-    completa `backward()`; `name`; `_op` y `_prev`, la operación y los operandos ('' y () en una
-    hoja). Para agregar una operación propia, su derivada se asigna a `_backward`:
+    completa `backward()`; `name`. También se le pueden agregar otros.
+
+    Operaciones, con Values, números o arrays de numpy de cualquiera de los dos lados: `+ - * / **`,
+    `-x`, `abs(x)` y los métodos de abajo. Como en PyTorch, si `+ - *` se desbordan dan inf; `**` y
+    `exp` lanzan OverflowError, como en math, porque ahí suele haber un error que conviene ver.
+
+    - `==` compara identidad: dos Values distintos nunca son iguales. Para comparar números,
+      `a.data == b.data`; `< <= > >=` sí comparan los números.
+    - `if v:` es siempre verdadero, también si vale 0: usá `if v.data:`.
+    - La derivada es la del punto en que se hizo la cuenta: si después cambia el `data` de una hoja,
+      hay que rehacer la cuenta. (micrograd mezcla los dos puntos.)
+    - Se copian y se guardan con pickle las hojas y los modelos, no los resultados.
+
+    Para agregar una operación propia se le dan al resultado sus operandos, `_children`, y el nombre
+    de la operación, `_op`; su derivada se asigna a `_backward`:
 
         def cubo(self):
             out = Value(self.data**3, (self,), 'cubo')
@@ -125,31 +96,35 @@ class Value:
             out._backward = _backward
             return out
 
+    De cualquier nodo, `_prev` son los operandos y `_op` la operación: () y '' en una hoja, que es
+    un nodo que no sale de ninguna operación.
+
     Raises:
         TypeError: si `data` no es un número real o si algún operando no es un Value.
         OverflowError: si `data` no entra en un float.
     """
 
-    # Los operandos de las operaciones de este archivo son _a y _b; _da y _db, las derivadas locales
-    # (None: por ahí no pasa gradiente). _children y _rule son los de una operación propia.
-    # __slots__ y la falta de tuplas y clausuras hacen que un nodo ocupe la quinta parte que en
-    # micrograd, y que Python libere el grafo apenas se deja de usar.
-    __slots__ = ('_a', '_b', '_children', '_da', '_db', '_op', '_rule', 'data', 'grad', 'name')
+    __slots__ = ('__dict__',)  # para los atributos que agregue cada uno; los demás, en Fields
 
     def __init__(
-        self, data: Any, _children: Sequence[Value] = (), _op: str = '', name: str = ''
+        self,
+        data: Any,
+        _children: Iterable[Value] = _NO_OPERANDS,
+        _op: str = '',
+        name: str = '',
+        **unknown: NoReturn,
     ) -> None:
-        self.data: float = data if type(data) is float else _number(data)
-        self.grad: float = 0
+        self.data = data if type(data) is float else number(data)
+        self.grad = 0
         self.name = name
         self._op = _op
-        self._a: Value | None = None
-        self._b: Value | None = None
-        self._da: float | None = None
-        self._db: float | None = None
-        empty = type(_children) is tuple and not _children
-        self._children: tuple[Value, ...] = () if empty else _operands(_children)
-        self._rule: Callable[[], None] | None = None
+        self._a = None
+        self._b = None
+        self._da = None
+        self._db = None
+        plain = _children is _NO_OPERANDS and type(_op) is str and not unknown
+        self._children = _NO_OPERANDS if plain else operands(_children, _op, unknown)
+        self._rule = None
 
     @property
     def _prev(self) -> tuple[Value, ...]:
@@ -165,21 +140,53 @@ class Value:
 
     @_backward.setter
     def _backward(self, rule: Callable[[], None]) -> None:
+        if not callable(rule):
+            raise TypeError(
+                f'_backward es la función que reparte el gradiente: llegó {short(rule)}; se asigna '
+                'sin llamarla, sin paréntesis: out._backward = _backward'
+            )
         self._rule = rule
 
+    @property
+    def _local_derivatives(self) -> tuple[float | None, ...] | None:
+        """Una por operando (None: por ahí no pasa gradiente); None si la operación es propia."""
+        if self._rule is not None or self._children:
+            return None
+        return (self._da, self._db)[: len(self._prev)]
+
+    @property
+    def _fixed_exponent(self) -> float | None:
+        """El n de x**n si es un número fijo; None en cualquier otro nodo."""
+        is_power = self._a is not None and self._b is None and self._op.startswith('**')
+        return float(self._op[2:]) if is_power else None
+
     def _chain_rule(self) -> None:
-        """Suma en cada operando su derivada local por el gradiente de este nodo."""
-        if self._a is not None and self._da is not None:
-            self._a.grad += self._da * self.grad
-        if self._b is not None and self._db is not None:
-            self._b.grad += self._db * self.grad
+        """Suma en cada operando su derivada local por el gradiente de este nodo.
+
+        Una derivada local None no es lo mismo que 0: por ahí no pasa nada, y en cambio 0 por un
+        gradiente infinito es nan.
+        """
+        if self._a is not None:
+            if self._da is not None:
+                self._a.grad += self._da * self.grad
+            if self._b is not None and self._db is not None:
+                self._b.grad += self._db * self.grad
+        elif self._children:
+            raise ValueError(
+                f'la operación {short(self._op)} tiene operandos y no sabe derivarse: falta '
+                'out._backward = _backward antes de return out'
+            )
 
     def backward(self) -> None:
         """Calcula el gradiente de este Value respecto de cada nodo de su grafo.
 
         Como en PyTorch, las hojas acumulan (`+=`) lo de cada llamada hasta que se ponen en cero, y
-        los nodos intermedios guardan solo lo de esta. Si una operación propia falla a mitad de
-        camino, todos los gradientes vuelven a como estaban.
+        los nodos intermedios guardan solo lo de esta. Si algo falla a mitad de camino, todos los
+        gradientes vuelven a como estaban.
+
+        Raises:
+            TypeError: si el `grad` de una hoja no es un número.
+            ValueError: si una operación propia no tiene `_backward`.
         """
         order = topological_order(self)
         before = [v.grad for v in order]
@@ -187,93 +194,151 @@ class Value:
             for v in order:
                 if v._prev:
                     v.grad = 0
-            self.grad += 1
+                elif type(v.grad) is not float:
+                    v.grad = assigned(v, 'grad')
+            total = self.grad + 1
+            self.grad = 1.0  # con un int, los gradientes serían enteros sin límite de cifras
             for v in reversed(order):
                 v._backward()
-        except BaseException:
+            self.grad = total
+        except BaseException:  # también Ctrl-C, que no es una Exception
             for v, grad in zip(order, before, strict=True):
                 v.grad = grad
             raise
 
     @_binary
-    def __add__(self, other: Any) -> Value:
-        other = other if isinstance(other, Value) else Value(other)
-        return _node(self.data + other.data, '+', self, 1, other, 1)
+    def __add__(self, other: Value) -> Value:
+        return _node(self.data + other.data, '+', self, 1.0, other, 1.0)
 
     @_binary
-    def __sub__(self, other: Any) -> Value:
-        other = other if isinstance(other, Value) else Value(other)
-        return _node(self.data - other.data, '-', self, 1, other, -1)
+    def __sub__(self, other: Value) -> Value:
+        return _node(self.data - other.data, '-', self, 1.0, other, -1.0)
 
     @_binary
-    def __mul__(self, other: Any) -> Value:
-        other = other if isinstance(other, Value) else Value(other)
+    def __mul__(self, other: Value) -> Value:
         return _node(self.data * other.data, '*', self, other.data, other, self.data)
 
     @_binary
-    @_domain('/', 'el divisor no puede ser 0')
-    def __truediv__(self, other: Any) -> Value:
-        other = other if isinstance(other, Value) else Value(other)
+    def __truediv__(self, other: Value) -> Value:
         out = self.data / other.data
-        return _node(out, '/', self, 1 / other.data, other, -out / other.data)
+        return _node(out, '/', self, reciprocal(other.data), other, -out / other.data)
 
-    @_binary
-    @_domain('**', 'una base negativa pide un exponente entero, y una base 0 uno no negativo')
+    @functools.partial(_binary, lift=number)  # el 2 de x**2 no es un nodo del grafo
     def __pow__(self, other: Any) -> Value:
-        x = self.data
-        n = other.data if isinstance(other, Value) else other
+        x, n = self.data, other.data if isinstance(other, Fields) else other
         out = _power(x, n)
-        if not isinstance(other, Value):
-            return _node(out, f'**{n}', self, _power_slope(x, n))
-        return _node(out, '**', self, _power_slope(x, n), other, _exponent_slope(x, out))
+        if isinstance(other, Fields):
+            return _node(out, '**', self, _power_slope(x, n), other, _exponent_slope(x, n, out))
+        return _node(out, f'**{n}', self, _sqrt_slope(x, out) if n == 0.5 else _power_slope(x, n))
 
+    @_unary
     def __neg__(self) -> Value:
-        return _node(-self.data, 'neg', self, -1)
+        return _node(-self.data, 'neg', self, -1.0)
 
+    def __pos__(self) -> Value:
+        return self
+
+    @_unary
     def __abs__(self) -> Value:
-        return _node(abs(self.data), 'abs', self, (self.data > 0) - (self.data < 0))
+        sign = (self.data > 0) - (self.data < 0)  # True - False es 1
+        return _node(abs(self.data), 'abs', self, float(sign))
 
-    @_domain('exp')
+    @_unary
     def exp(self) -> Value:
         """e^x. Derivada: e^x. OverflowError desde x = 709.79."""
         out = math.exp(self.data)
         return _node(out, 'exp', self, out)
 
-    @_domain('log', 'pide un número mayor que 0; si puede llegar a 0, sumale un épsilon')
+    @_unary
     def log(self) -> Value:
         """Logaritmo natural. Derivada: 1/x. ValueError si x <= 0."""
-        return _node(math.log(self.data), 'log', self, 1 / self.data)
+        return _node(math.log(self.data), 'log', self, reciprocal(self.data))
 
-    @_domain('sqrt', 'pide un número mayor o igual que 0')
+    @_unary
     def sqrt(self) -> Value:
         """Raíz cuadrada. Derivada: 1/(2·√x), inf en 0. ValueError si x < 0."""
         out = math.sqrt(self.data)
-        return _node(out, 'sqrt', self, 0.5 / out if out else math.copysign(math.inf, out))
+        return _node(out, 'sqrt', self, _sqrt_slope(self.data, out))
 
-    @_domain('sin', 'el ángulo tiene que ser finito')
+    @_unary
     def sin(self) -> Value:
         """Seno, en radianes. Derivada: cos(x). ValueError si x es infinito."""
         return _node(math.sin(self.data), 'sin', self, math.cos(self.data))
 
-    @_domain('cos', 'el ángulo tiene que ser finito')
+    @_unary
     def cos(self) -> Value:
         """Coseno, en radianes. Derivada: -sin(x). ValueError si x es infinito."""
         return _node(math.cos(self.data), 'cos', self, -math.sin(self.data))
 
+    @_unary
     def tanh(self) -> Value:
         """Tangente hiperbólica. Derivada: 1 - tanh(x)^2."""
         out = math.tanh(self.data)
         return _node(out, 'tanh', self, 1 - out * out)
 
+    @_unary
     def sigmoid(self) -> Value:
-        """1 / (1 + e^-x). Derivada: s·(1 - s). Solo usa e^-|x|, que nunca se desborda."""
-        e = math.exp(-abs(self.data))
-        out = 1 / (1 + e) if self.data >= 0 else e / (1 + e)
+        """1 / (1 + e^-x). Derivada: s·(1 - s)."""
+        out = _sigmoid(self.data)
         return _node(out, 'sigmoid', self, out * (1 - out))
 
+    @_unary
+    def softplus(self) -> Value:
+        """log(1 + e^x), una relu sin esquina. Derivada: sigmoid(x)."""
+        x = self.data
+        # Es max(x, 0) + log(1 + e^-|x|): e^-|x| no se desborda, y log1p no pierde sus cifras.
+        out = (x if x > 0 else 0.0) + math.log1p(math.exp(-abs(x)))
+        return _node(out, 'softplus', self, _sigmoid(x))
+
+    @_unary
     def relu(self) -> Value:
         """max(0, x). Derivada: 1 si x > 0; si no, 0: ahí no pasa ni un gradiente infinito."""
-        return _node(0 if self.data < 0 else self.data, 'ReLU', self, 1 if self.data > 0 else None)
+        off = self.data <= 0
+        return _node(0.0 if off else self.data, 'ReLU', self, None if off else 1.0)
+
+    @_binary
+    def maximum(self, other: Value) -> Value:
+        """El mayor de los dos, que recibe todo el gradiente; si son iguales, la mitad cada uno.
+
+        El max de Python da uno de los dos Values, y una cinta lo deja fijo.
+        """
+        a, b = self.data, other.data
+        return _node(_larger(a, b), 'max', self, _share(a, b), other, _share(b, a))
+
+    @_binary
+    def minimum(self, other: Value) -> Value:
+        """El menor de los dos, que recibe todo el gradiente; si son iguales, la mitad cada uno."""
+        a, b = self.data, other.data
+        return _node(_smaller(a, b), 'min', self, _share(b, a), other, _share(a, b))
+
+    def clip(self, min: Any = None, max: Any = None) -> Value:
+        """x, pero no menos que `min` ni más que `max`. Derivada: 1 entre los dos, y si no 0.
+
+        Raises:
+            TypeError: si algún límite no es un número o un Value, o si faltan los dos.
+        """
+        if min is None and max is None:
+            raise TypeError('clip espera al menos un límite: v.clip(-1, 1), v.clip(min=0)')
+        out = self if min is None else self._clamp_min(min)
+        return out if max is None else out._clamp_max(max)
+
+    @_binary
+    def _clamp_min(self, other: Value) -> Value:
+        x, low = self.data, other.data
+        inside, outside = 1.0 if x >= low else None, 1.0 if x < low else None
+        return _node(_larger(x, low), 'clamp_min', self, inside, other, outside)
+
+    @_binary
+    def _clamp_max(self, other: Value) -> Value:
+        x, high = self.data, other.data
+        inside, outside = 1.0 if x <= high else None, 1.0 if x > high else None
+        return _node(_smaller(x, high), 'clamp_max', self, inside, other, outside)
+
+    def conjugate(self) -> Value:
+        """El mismo Value: lo pide numpy para calcular np.var y np.std de un array de Values."""
+        return self
+
+    # Python prueba con estas cuando el de la izquierda, un número, no sabe operar con un Value.
 
     def __radd__(self, other: Any) -> Value:  # other + self
         return Value(other) + self
@@ -290,32 +355,50 @@ class Value:
     def __rpow__(self, other: Any) -> Value:  # other ** self
         return Value(other) ** self
 
-    __lt__ = _comparison(operator.lt)
-    __le__ = _comparison(operator.le)
-    __gt__ = _comparison(operator.gt)
-    __ge__ = _comparison(operator.ge)
+    # Las comparaciones miran solo los números: no entran en el grafo.
 
-    def __float__(self) -> float:
-        return float(self.data)
+    @_binary
+    def __lt__(self, other: Value) -> bool:
+        return self.data < other.data
+
+    @_binary
+    def __le__(self, other: Value) -> bool:
+        return self.data <= other.data
+
+    @_binary
+    def __gt__(self, other: Value) -> bool:
+        return self.data > other.data
+
+    @_binary
+    def __ge__(self, other: Value) -> bool:
+        return self.data >= other.data
 
     def __format__(self, spec: str) -> str:
-        return format(self.data, spec) if spec else repr(self)
+        return format(assigned(self, 'data'), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
         return f'Value(data={self.data}, grad={self.grad}, name={self.name})'
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # con esto Python copia y hace pickle
+        if self._prev or self._rule:
+            raise TypeError(
+                f'{label(self)} es el resultado de una operación, y solo se copian las hojas y los '
+                'modelos: para copiar el número usá Value(v.data)'
+            )
+        return super().__reduce_ex__(protocol)
 
 
 def _node(
     data: float,
     op: str,
-    a: Value,
+    a: Fields,
     da: float | None,
-    b: Value | None = None,
+    b: Fields | None = None,
     db: float | None = None,
 ) -> Value:
     """Crea el resultado de una operación: `da` y `db` son sus derivadas respecto de `a` y `b`."""
     out = object.__new__(Value)  # sin pasar por __init__: los operandos ya son Values
-    out.data = data if type(data) is float else _number(data)
+    out.data = data if type(data) is float else number(data)
     out.grad = 0
     out.name = ''
     out._op = op
@@ -323,7 +406,7 @@ def _node(
     out._b = b
     out._da = da
     out._db = db
-    out._children = ()
+    out._children = _NO_OPERANDS
     out._rule = None
     return out
 
@@ -342,15 +425,39 @@ def _power_slope(x: float, n: float) -> float | None:
         return None
     try:
         slope: float = n * x ** (n - 1)
-        float(slope)
+        return float(slope)
     except (ZeroDivisionError, OverflowError):
         return n * (math.inf if x >= 0 or n % 2 == 1 else -math.inf)
-    return slope
 
 
-def _exponent_slope(x: float, out: float) -> float:
-    """d(x^n)/dn = x^n·log(x); en x = 0 vale 0 y en x < 0 no existe (nan), como en PyTorch."""
-    return out * math.log(x) if x > 0 else 0.0 if x == 0 else math.nan
+def _sqrt_slope(x: float, out: float) -> float:
+    """1/(2·√x); en 0 es inf, y en -0.0, como en PyTorch, -inf: copysign le pone el signo de x."""
+    return 0.5 / out if out else math.copysign(math.inf, x)
+
+
+def _exponent_slope(x: float, n: float, out: float) -> float:
+    """d(x^n)/dn = x^n·log(x); en x = 0 vale 0 (o -inf si n < 0) y en x < 0 no existe (nan)."""
+    if x > 0:
+        return out * math.log(x)
+    return math.nan if x < 0 or math.isnan(n) else 0.0 if n >= 0 else -math.inf
+
+
+def _sigmoid(x: float) -> float:
+    e = math.exp(-abs(x))  # nunca se desborda, y 1 / (1 + e^-x) sí
+    return 1 / (1 + e) if x >= 0 else e / (1 + e)
+
+
+def _larger(a: float, b: float) -> float:
+    return a if a >= b or a != a else b  # nan es el único número distinto de sí mismo
+
+
+def _smaller(a: float, b: float) -> float:
+    return a if a <= b or a != a else b
+
+
+def _share(a: float, b: float) -> float | None:
+    """Qué parte del gradiente recibe `a` si es para el mayor de los dos."""
+    return None if a < b else 0.5 if a == b else 1.0
 
 
 def topological_order(root: Value) -> list[Value]:
@@ -365,11 +472,11 @@ def topological_order(root: Value) -> list[Value]:
     stack: list[Value | None] = [root]
     while stack:
         v = stack.pop()
-        if v is None:  # ya están todos los operandos del último del camino
+        if v is None:  # la marca: ya están todos los operandos del último del camino
             order.append(path.pop())
         elif v not in seen:
             seen.add(v)
             path.append(v)
-            stack.append(None)
+            stack.append(None)  # sale cuando salieron los operandos, que van encima
             stack.extend(tuple(v._prev)[::-1])  # en otras clases puede ser un conjunto
     return order

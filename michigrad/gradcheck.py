@@ -57,7 +57,7 @@ def gradcheck(
     before = [(v, v.data, v.grad, v.name) for v in inputs]
     try:
         once, again = _call(f, inputs), _call(f, inputs)
-        slopes = [_slopes(f, inputs, v, float(once), eps) for v in inputs]
+        slopes = [_slopes(f, inputs, v, once.data, eps) for v in inputs]
         rows = []
         for function, times, out in (('f', 1, once), ('f + 2·f', 3, once + 2 * again)):
             gradients = _gradients(out, inputs)
@@ -131,9 +131,9 @@ def _slopes(
     if not lower < x < upper:
         raise ValueError(f'eps={eps} es tan chico que no cambia {_label(v)}: usá uno más grande')
     v.data = lower
-    below = float(_call(f, inputs))
+    below = _call(f, inputs).data
     v.data = upper
-    above = float(_call(f, inputs))
+    above = _call(f, inputs).data
     v.data = x
     return (
         (above - below) / (upper - lower),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from michigrad._numbers import number
 from michigrad.engine import Value
-from michigrad.engine import _number as number
 from michigrad.functional import is_list
 from michigrad.tape import Tape
 

@@ -18,8 +18,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_exports() -> None:
-    assert michigrad.__all__ == ['Value', '__version__']
     assert michigrad.Value is michigrad.engine.Value
+    assert michigrad.show_graph is michigrad.visualize.show_graph
+    assert michigrad.show_backprop is michigrad.stepper.show_backprop
+    assert michigrad.gradcheck is sys.modules['michigrad.gradcheck'].gradcheck  # no el módulo
+    assert {*michigrad.__all__} <= {*dir(michigrad), 'show_backprop', 'show_graph'}
+    with pytest.raises(AttributeError, match="no tiene 'MLP': tiene Value, "):
+        _ = michigrad.MLP
     assert Path(michigrad.__file__).with_name('py.typed').exists()
 
 
