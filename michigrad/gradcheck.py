@@ -163,7 +163,7 @@ def _gradients(out: Value, inputs: list[Value]) -> list[float]:
 def _broken_rules(out: Value) -> Iterator[str]:
     """Busca en las operaciones propias los errores que se pueden probar, acierte o no el número."""
     for v in topological_order(out):
-        if v._rule is None:
+        if v._local_derivatives is not None:
             continue
         # nan más cualquier cosa es nan: si después no lo es, la regla lo pisó.
         if not all(math.isnan(g) for g in _contributions(v, start=math.nan, out_grad=1)):
@@ -199,15 +199,11 @@ def _likely_slips(
     rows: list[_Row],
 ) -> Iterator[str]:
     """Busca por qué no coincide un gradiente; no dice nada si no lo puede saber."""
-    order = topological_order(once)
-    nodes = set(order)
+    nodes = set(topological_order(once))
     if not math.isfinite(once.data):
         yield f'f da {once.data}: la cuenta se desborda'
     elif once.data != again.data:
         yield f'f no da siempre lo mismo: {once.data} y después {again.data}'
-    for v in order:
-        if v._children and v._rule is None:
-            yield f'{v._op!r} no reparte su gradiente: falta out._backward = _backward'
     ratios = []
     for v, (_, left, right), row in zip(inputs, slopes, rows[: len(inputs)], strict=True):
         if v not in nodes:
