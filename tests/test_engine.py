@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import importlib.util
 import json
 import math
 import operator
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from michigrad import engine
 from michigrad._numbers import short
 from michigrad.engine import Value, topological_order
 from tests import torch_reference
@@ -408,6 +410,20 @@ def test_numpy_ufunc_on_a_value(name: str) -> None:
     out = getattr(np, name)(Value(0.5))
     assert isinstance(out, Value)
     assert out.data == pytest.approx(getattr(np, name)(0.5))
+
+
+def test_values_of_a_second_copy_of_the_engine_mix_with_the_first() -> None:
+    spec = importlib.util.spec_from_file_location('otra_copia', engine.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    copy_of_engine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy_of_engine)
+    a, b = Value(2.0), copy_of_engine.Value(3.0)
+    out = a * b + b / a - b**a + a.maximum(b)
+    out.backward()
+    assert (a.grad, b.grad) == pytest.approx((3 - 0.75 - 9 * math.log(3), 2 + 0.5 - 6 + 1))
+    with pytest.raises(TypeError, match='ya es un Value'):
+        Value(b)
 
 
 # backward

@@ -31,6 +31,12 @@ def test_same_seed_same_network() -> None:
     assert [p.grad for p in ours.parameters()] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize('operate', [lambda a, b: a * b, lambda a, b: engine.Value(b), max])
+def test_a_value_of_the_other_library_is_told(operate: Any) -> None:
+    with pytest.raises(TypeError, match='es un Value de otra copia de la clase'):
+        operate(engine.Value(2.0), micrograd.engine.Value(3.0))
+
+
 @BOTH
 def test_two_backward_calls(library: Any) -> None:
     x = library.Value(3.0)

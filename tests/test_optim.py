@@ -108,7 +108,7 @@ def test_zero_grad_and_state_stay_out_of_value() -> None:
     optimizer.zero_grad()
     assert w.grad == 0
     assert type(w.grad) is int
-    assert not hasattr(w, '__dict__')
+    assert not vars(w)
 
 
 def test_accepts_any_iterable_of_parameters() -> None:
