@@ -234,11 +234,11 @@ def _label(v: Value) -> str:
 
 def _report(rows: list[_Row], slips: list[str]) -> str:
     lines = ['gradcheck encontró un error (f + 2·f usa dos veces cada entrada):']
-    lines.append(f'{"entrada":<16} {"":<8} {"analítico":>12} {"numérico":>12} {"diferencia":>11}')
+    lines.append(f'{"entrada":<12} {"":<8} {"analítico":>12} {"numérico":>12} {"diferencia":>11}')
     for function, entry, analytic, numeric, close in rows:
         mark = '' if close else '  <- no coincide'
         lines.append(
-            f'{entry:<16} {function:<8} {analytic:>12.6g} {numeric:>12.6g} '
+            f'{entry:<12} {function:<8} {analytic:>12.6g} {numeric:>12.6g} '
             f'{abs(analytic - numeric):>11.2g}{mark}'
         )
     return '\n'.join([*lines, *(f'Error probable: {slip}.' for slip in slips)])
