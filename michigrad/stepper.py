@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import sys
 import tempfile
 import webbrowser
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ from michigrad._story import (
     slope_symbols,
 )
 from michigrad.engine import Value
+
+if sys.platform == 'emscripten':
+    from michigrad import _browser
 
 _MAX_VALUES = 300
 _SVG = 'http://www.w3.org/2000/svg'
@@ -52,7 +56,13 @@ class BackpropPage:
         return path
 
     def show(self) -> None:
-        """Abre la página en el navegador o, si no hay ninguno, dice dónde quedó guardada."""
+        """Abre la página en el navegador o, si no hay ninguno, dice dónde quedó guardada.
+
+        Si Python ya corre en el navegador, la muestra en el notebook, debajo de la celda.
+        """
+        if sys.platform == 'emscripten':
+            _browser.show(self)
+            return
         path = self.save(Path(tempfile.mkdtemp(prefix='michigrad-')) / 'backprop.html')
         if not webbrowser.open(path.as_uri()):
             print(f'No encontré un navegador: abrí {path}')
