@@ -4,10 +4,10 @@
     python examples/02_xor.py
 
 Entrena dos redes que empiezan con los mismos pesos y solo se distinguen en una capa: Tanh. La
-lineal se queda en un error de 1/4, por más capas o pasos que se le den. El porqué está en
-la imagen: en una función lineal el centro del cuadrado es el promedio de dos esquinas opuestas.
-Las de XOR que valen 0 piden que el centro sea 0 y las que valen 1 piden que sea 1. Lo mejor que
-puede hacer es quedar a mitad de camino: 1/2 en todos lados, un error de (1/2)^2 = 1/4.
+lineal se queda en una pérdida de 1/4, por más capas o pasos que se le den. El porqué está en la
+imagen: en una función lineal el centro del cuadrado es el promedio de dos esquinas opuestas. Las de
+XOR que valen 0 piden que el centro sea 0 y las que valen 1 piden que sea 1. Lo mejor que puede
+hacer es quedar a mitad de camino: 1/2 en todos lados, una pérdida de (1/2)² = 1/4.
 
 Imprime la verificación de los gradientes y, de cada red, la pérdida y las cuatro predicciones.
 Dibuja las curvas y el porqué (02_xor.png), y el grafo de la pérdida de un ejemplo, después del
@@ -23,8 +23,9 @@ from common import BLUE, GRAY, GREEN, ORANGE, extras, read_options, save_picture
 
 with extras('examples'):
     import numpy as np
-    from matplotlib.colors import LinearSegmentedColormap
     from tqdm import tqdm
+
+    from michigrad.plot import plot_decision_boundary, plot_loss
 
 from michigrad.engine import Value
 from michigrad.functional import mse_loss
@@ -36,22 +37,20 @@ from michigrad.visualize import show_graph
 X = [[0, 0], [0, 1], [1, 0], [1, 1]]
 Y = [0, 1, 1, 0]
 COLORS = BLUE, ORANGE  # la clase 0 y la clase 1
-SHADES = ['#6f94d8', '#a9c1ea', 'white', '#f3c08f', '#eb9a52']  # más claros que los puntos
-MAP = LinearSegmentedColormap.from_list('clases', SHADES)
 WHY = """¿Por qué 1/4?
 
-Si la red es lineal, en el centro vale el
-promedio de dos esquinas opuestas, así que
+Si la red es lineal, en el centro vale
+el promedio de dos esquinas opuestas:
 
     f(0,0) + f(1,1)  =  f(0,1) + f(1,0)
 
-pero XOR pide 0 + 0 y 1 + 1. Lo mejor que
-puede hacer es repartir el error: 1/2 en
-cada esquina, y (1/2)² = 1/4.
+pero XOR pide 0 + 0 y 1 + 1. Lo mejor
+que puede hacer es repartir el error:
+1/2 en cada esquina, y (1/2)² = 1/4.
 
-Más capas lineales no cambian nada: juntas
-son otra función lineal. Hace falta algo
-que doble la recta, como tanh."""
+Más capas lineales no cambian nada:
+juntas son otra función lineal. Hace
+falta algo que doble la recta: tanh."""
 
 
 def linear_network() -> Sequential:
@@ -125,24 +124,23 @@ def draw(linear: Sequential, tanh: Sequential, losses: list[list[float]], file: 
 
 
 def draw_losses(ax: Any, linear: list[float], tanh: list[float]) -> None:
-    ax.plot(linear, color=GRAY, linewidth=6, label='lineal')
-    ax.plot(tanh, color=GREEN, linewidth=2.5, label='con tanh')
+    plot_loss({'lineal': linear, 'con tanh': tanh}, ax=ax).set_title('La lineal se estanca en 1/4')
+    ax.lines[0].set(color=GRAY, linewidth=6)  # ancha: se ve aunque la otra pase por encima
+    ax.lines[1].set(color=GREEN, linewidth=2.5)
     ax.annotate('1/4', (len(tanh), 1 / 4), xytext=(0, 7), textcoords='offset points', ha='right')
-    ax.set(title='La lineal se estanca en 1/4', xlabel='paso', ylabel='pérdida', ylim=(0, None))
     ax.legend()
 
 
 def draw_map(ax: Any, model: Sequential, title: str) -> None:
-    """Colorea cada punto del plano con lo que la red predice ahí."""
-    side = np.linspace(-0.4, 1.4, 46)
-    surface = [[model([x0, x1]).data for x0 in side] for x1 in side]
-    ax.contourf(side, side, surface, np.linspace(-0.6, 1.6, 45), cmap=MAP, extend='both')
+    """Colorea cada punto del plano con lo que la red predice ahí; en la línea predice 1/2."""
+    plot_decision_boundary(model, X, Y, ax=ax)
     ax.plot([0, 1], [0, 1], color=BLUE)
     ax.plot([0, 1], [1, 0], color=ORANGE)
     for x, y in zip(X, Y, strict=True):
         ax.scatter(*x, s=1500, c=COLORS[y], edgecolors='black', zorder=3)
-        ax.annotate(f'{model(x):.2f}', x, color='white', weight='bold', ha='center', va='center')
-    ax.set(title=title, xlabel='x₀', ylabel='x₁', xticks=[0, 1], yticks=[0, 1], aspect='equal')
+        style = {'color': 'white', 'weight': 'bold', 'ha': 'center', 'va': 'center', 'zorder': 4}
+        ax.annotate(f'{model(x):.2f}', x, **style)
+    ax.set(title=title, xticks=[0, 1], yticks=[0, 1], aspect='equal')
 
 
 def draw_diagonals(ax: Any, model: Sequential, title: str) -> None:

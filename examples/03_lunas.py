@@ -18,13 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import BLUE, ORANGE, extras, read_options, save_picture, subplots
+from common import extras, read_options, save_picture, subplots
 
 with extras('examples'):
     import numpy as np
-    from matplotlib.colors import LinearSegmentedColormap
     from sklearn.datasets import make_moons
     from tqdm import tqdm
+
+    from michigrad.plot import plot_decision_boundary
 
 from michigrad.engine import Value
 from michigrad.functional import hinge_loss
@@ -35,9 +36,6 @@ from michigrad.tape import Tape
 X, labels = make_moons(n_samples=100, noise=0.1, random_state=1337)
 Y = 2 * labels - 1  # las clases son -1 y 1
 ALPHA = 1e-4  # cuánto pesa en la pérdida la suma de los cuadrados de los parámetros
-COLORS = BLUE, ORANGE
-SHADES = ['#6f94d8', '#a9c1ea', 'white', '#f3c08f', '#eb9a52']  # más claros que los puntos
-MAP = LinearSegmentedColormap.from_list('clases', SHADES)
 
 
 def new_model() -> MLP:
@@ -92,15 +90,9 @@ def train_with_tape(model: MLP, steps: int, tape: Tape) -> list[float]:
     return losses
 
 
-def scores(model: MLP, points: Any) -> Any:
-    """El puntaje de cada punto, también con una cinta: son miles."""
-    x0, x1 = Value(0.0), Value(0.0)
-    return Tape(model([x0, x1]), inputs=[x0, x1]).forward(points)
-
-
 def accuracy(model: MLP) -> float:
     """La proporción de puntos en que el signo del puntaje es el de su clase."""
-    return float(((scores(model, X) > 0) == (Y > 0)).mean())
+    return float(np.mean([(model(x).data > 0) == (y > 0) for x, y in zip(X, Y, strict=True)]))
 
 
 def draw(model: MLP, snapshots: list[int], states: list[Any], file: Path) -> None:
@@ -108,19 +100,11 @@ def draw(model: MLP, snapshots: list[int], states: list[Any], file: Path) -> Non
     fig, axes = subplots(2, 3, height=9, sharex=True, sharey=True)
     for ax, step, state in zip(axes.flat, snapshots, states, strict=True):
         model.load_state_dict(state)
-        draw_boundary(ax, model)
+        plot_decision_boundary(model, X, Y, ax=ax).label_outer()
         loss = hinge_loss([model(x) for x in X], Y)
         ax.set_title(f'paso {step}: pérdida {loss:.3f}, exactitud {accuracy(model):.0%}')
     fig.suptitle('La frontera (línea llena) y el margen (de puntos)', weight='bold')
     save_picture(fig, file)
-
-
-def draw_boundary(ax: Any, model: MLP) -> None:
-    x0, x1 = np.meshgrid(np.linspace(-1.5, 2.5, 161), np.linspace(-1.1, 1.6, 109))
-    z = scores(model, np.column_stack([x0.ravel(), x1.ravel()])).reshape(x0.shape)
-    ax.contourf(x0, x1, z, np.linspace(-3, 3, 49), cmap=MAP, extend='both')
-    ax.contour(x0, x1, z, [-1, 0, 1], colors='black', linestyles=[':', '-', ':'])
-    ax.scatter(*X.T, c=[COLORS[label] for label in labels], edgecolors='black')
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ def extras(names: str) -> Iterator[None]:
     """Para los import de paquetes que vienen en esos extras: si falta uno, dice cómo instalarlo."""
     try:
         yield
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        if error.name is None:
+            sys.exit(str(error))  # el de michigrad.plot ya dice qué hacer
         if error.name == 'torch':
             sys.exit(
                 'Falta PyTorch. Se instala como dice pytorch.org; alcanza la versión para CPU.'
@@ -63,7 +65,8 @@ def subplots(*shape: int, height: float, **kwargs: Any) -> tuple[Any, Any]:
     import matplotlib.pyplot as plt
 
     plt.switch_backend('agg')  # dibuja en archivos: no hace falta una pantalla
-    plt.rcParams['font.size'] = 14
+    plt.rcParams |= {'font.size': 13, 'axes.titlesize': 'medium'}
+    plt.rcParams |= {f'figure.constrained_layout.{side}_pad': 0.12 for side in 'hw'}
     figure, axes = plt.subplots(*shape, figsize=(14, height), layout='constrained', **kwargs)
     return figure, axes
 

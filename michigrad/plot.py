@@ -236,6 +236,10 @@ def _draw_scores(
     ax.contourf(
         x0, x1, scores, np.linspace(middle - gap, middle + gap, 41), cmap=shades, extend='both'
     )
+    if (
+        scores.max() - scores.min() < gap / 20
+    ):  # ni un tono de diferencia: contesta siempre lo mismo
+        return
     for z in lines:
         if scores.min() < z < scores.max():  # si no pasa por acá, no hay línea
             style = '-' if z == middle else ':'

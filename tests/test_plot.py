@@ -130,6 +130,14 @@ def test_el_puntaje_de_la_frontera(
     )
 
 
+def test_un_modelo_que_contesta_siempre_lo_mismo_no_tiene_frontera() -> None:
+    almost: Any = plot_decision_boundary(lambda x: 0.5 + 0.01 * (x[0] - 0.5), CORNERS, [0, 1, 1, 0])
+    assert lines(almost) == {}
+    plt.close()
+    enough: Any = plot_decision_boundary(lambda x: 0.5 + 0.1 * (x[0] - 0.5), CORNERS, [0, 1, 1, 0])
+    assert lines(enough) == {0.5: '-'}
+
+
 def test_cada_clase_con_su_color_su_forma_y_su_nombre() -> None:
     ax: Any = plot_decision_boundary(lambda x: x[0], np.array(CORNERS), np.array([0, 1, 1, 0]))
     first, second = ax.collections[-2:]
