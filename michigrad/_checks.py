@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
+from michigrad._fields import Fields
+from michigrad._numbers import label, number, short
 from michigrad.engine import Value
-
-short = reprlib.repr  # hasta que estén en michigrad._numbers
-
-
-def label(v: Any) -> str:
-    return v.name or short(v)
 
 
 def is_value(x: Any) -> TypeGuard[Value]:
     """Dice si `x` es un Value."""
-    return isinstance(x, Value)
+    return isinstance(x, Fields)
 
 
 def lift(x: Any) -> Value:
@@ -44,18 +39,18 @@ def is_list(x: Any) -> bool:
 
 def parentheses(x: Any) -> str:
     """Lo que agrega un error cuando en vez de un resultado llegó la función que lo da."""
-    name = getattr(x, '__name__', None)
-    return f'; te faltaron los paréntesis: {name}()' if callable(x) and name else ''
+    name = getattr(x, '__name__', '')
+    return f'; te faltaron los paréntesis: {name}()' if name.isidentifier() else ''
 
 
-def setting(name: str, number: Any, below: float = math.inf) -> float:
-    """Devuelve un número de la configuración como int o float: 0 <= número < below.
+def setting(name: str, x: Any, below: float = math.inf) -> float:
+    """Devuelve un número de la configuración como int o float: 0 <= x < below.
 
     Raises:
         TypeError, ValueError, OverflowError: si no es un número o está fuera de ese rango.
     """
     try:
-        checked = Value(number).data
+        checked = number(x)
     except (TypeError, OverflowError) as error:
         raise type(error)(f'{name}: {error}') from None
     if not 0 <= checked < below:
@@ -75,7 +70,7 @@ def flag(name: str, x: Any, hint: str = '') -> bool:
     return x
 
 
-def reduction(x: Any, *options: str) -> str:
+def check_reduction(x: Any, *options: str) -> None:
     """Controla cómo se juntan varios números en uno: una de `options`, como 'mean' o 'sum'.
 
     Raises:
@@ -84,7 +79,6 @@ def reduction(x: Any, *options: str) -> str:
     if not isinstance(x, str) or x not in options:
         *first, last = map(repr, options)
         raise ValueError(f'reduction es {", ".join(first)} o {last}: llegó {short(x)}')
-    return x
 
 
 def values(what: str, xs: Any) -> list[Value]:

@@ -123,7 +123,8 @@ def assigned(v: Any, field: str) -> float:
 
 def label(v: Any) -> str:
     """Cómo se nombra a un Value en un mensaje: su nombre o, si no tiene, él mismo."""
-    return short(str(v.name))[1:-1] if v.name else short(v)
+    name = getattr(v, 'name', '')  # un parámetro que no es un Value puede no tenerlo
+    return short(str(name))[1:-1] if name else short(v)
 
 
 def explain(error: Exception, method: str, *operands: Any) -> Exception:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from michigrad._checks import is_value, leaf, lift, parentheses, setting
+from michigrad._numbers import assigned, label, short
+from michigrad._restore import unchanged
 from michigrad.engine import Value, topological_order
 
 
@@ -50,12 +52,11 @@ def gradcheck(
             si se puede saber. Es OverflowError si a `f` o a su derivada se le desborda la cuenta.
         TypeError, ValueError: si `f` no devuelve un Value o si un argumento no sirve.
     """
-    eps, atol, rtol = _setting('eps', eps), _setting('atol', atol), _setting('rtol', rtol)
+    eps, atol, rtol = setting('eps', eps), setting('atol', atol), setting('rtol', rtol)
     if eps == 0:
         raise ValueError('eps tiene que ser mayor que 0')
     inputs = _inputs(f, values)
-    before = [(v, v.data, v.grad, v.name) for v in inputs]
-    try:
+    with unchanged(inputs, 'data', 'grad', 'name'):
         once, again = _call(f, inputs), _call(f, inputs)
         slopes = [_slopes(f, inputs, v, once.data, eps) for v in inputs]
         rows = []
@@ -71,37 +72,22 @@ def gradcheck(
             return True
         if not slips:
             slips = list(_likely_slips(once, again, inputs, slopes, rows))
-    finally:
-        for v, data, grad, name in before:
-            v.data, v.grad, v.name = data, grad, name
     raise ArithmeticError(_report(rows, slips))
-
-
-def _setting(name: str, number: Any) -> float:
-    """Controla un número de la configuración: finito y no negativo."""
-    try:
-        checked = Value(number).data
-    except (TypeError, OverflowError) as error:
-        raise type(error)(f'{name}: {error}') from None
-    if not 0 <= checked < math.inf:
-        raise ValueError(f'{name} tiene que ser un número desde 0: llegó {checked}')
-    return checked
 
 
 def _inputs(f: Any, values: tuple[Any, ...]) -> list[Value]:
     if not callable(f):
         raise TypeError(
             f'gradcheck recibe la función, sin llamarla, y las entradas: gradcheck(f, x); llegó '
-            f'{reprlib.repr(f)}'
+            f'{short(f)}'
         )
     if not values:
         raise ValueError('hace falta al menos una entrada: gradcheck(f, x)')
-    inputs = [v if isinstance(v, Value) else Value(v) for v in values]
+    inputs = [lift(v) for v in values]
     for v in inputs:
-        if v._prev:
-            raise ValueError(f'{v!r} sale de una operación: pasale a gradcheck Value(v.data)')
-        if not math.isfinite(v.data):
-            raise ValueError(f'las entradas tienen que ser finitas: llegó {v!r}')
+        leaf('gradcheck', v)
+        if not math.isfinite(assigned(v, 'data')):
+            raise ValueError(f'las entradas tienen que ser finitas: llegó {short(v)}')
     return inputs
 
 
@@ -113,11 +99,12 @@ def _call(f: Callable[..., Value], inputs: list[Value]) -> Value:
             f'f se desborda con {", ".join(map(_label, inputs))} ({error}): reescribila con '
             'exponentes negativos, como e^-|x|'
         ) from None
-    if not isinstance(out, Value):
+    if not is_value(out):
         raise TypeError(
-            f'f tiene que devolver un solo Value y devolvió {reprlib.repr(out)}: '
-            'fijate si le falta el return o, si da varios, elegí uno'
+            f'f tiene que devolver un solo Value y devolvió {short(out)}: '
+            f'fijate si le falta el return o, si da varios, elegí uno{parentheses(out)}'
         )
+    assigned(out, 'data')
     return out
 
 
@@ -144,20 +131,18 @@ def _slopes(
 
 def _gradients(out: Value, inputs: list[Value]) -> list[float]:
     """Los gradientes de `out` según backward; los del grafo quedan como estaban."""
-    before = [(v, v.grad) for v in {*topological_order(out), *inputs}]
-    try:
-        for v in inputs:
+    nodes = {*topological_order(out), *inputs}
+    with unchanged(nodes, 'grad'):
+        for v in nodes:
             v.grad = 0
-        out.backward()
-        return [float(v.grad) for v in inputs]
-    except OverflowError as error:
-        raise OverflowError(
-            f'la derivada de f se desborda con {", ".join(map(_label, inputs))} ({error}): '
-            'reescribila con exponentes negativos, como e^-|x|'
-        ) from None
-    finally:
-        for v, grad in before:
-            v.grad = grad
+        try:
+            out.backward()
+        except OverflowError as error:
+            raise OverflowError(
+                f'la derivada de f se desborda con {", ".join(map(_label, inputs))} ({error}): '
+                'reescribila con exponentes negativos, como e^-|x|'
+            ) from None
+        return [assigned(v, 'grad') for v in inputs]
 
 
 def _broken_rules(out: Value) -> Iterator[str]:
@@ -167,28 +152,24 @@ def _broken_rules(out: Value) -> Iterator[str]:
             continue
         # nan más cualquier cosa es nan: si después no lo es, la regla lo pisó.
         if not all(math.isnan(g) for g in _contributions(v, start=math.nan, out_grad=1)):
-            yield f'{v._op!r} asigna el gradiente con =: tiene que acumular con +='
+            yield f'{short(v._op)} asigna el gradiente con =: tiene que acumular con +='
             continue
         single = _contributions(v, start=0, out_grad=1)
         double = _contributions(v, start=0, out_grad=2)
         if any(
             g and g == other and math.isfinite(g) for g, other in zip(single, double, strict=True)
         ):
-            yield f'a la derivada de {v._op!r} le falta multiplicar por out.grad'
+            yield f'a la derivada de {short(v._op)} le falta multiplicar por out.grad'
 
 
 def _contributions(v: Value, start: float, out_grad: float) -> list[float]:
     """Lo que la regla de `v` deja en sus operandos, que empiezan con gradiente `start`."""
-    before = [(u, u.grad) for u in (v, *v._prev)]
-    try:
+    with unchanged((v, *v._prev), 'grad'):
         for u in v._prev:
             u.grad = start
         v.grad = out_grad
         v._backward()
         return [u.grad for u in v._prev]
-    finally:
-        for u, grad in before:
-            u.grad = grad
 
 
 def _likely_slips(
@@ -229,7 +210,7 @@ def _factor(k: float) -> Iterator[str]:
 
 
 def _label(v: Value) -> str:
-    return f'{v.name or "entrada"}={v.data:.6g}'
+    return f'{label(v) if v.name else "entrada"}={v.data:.6g}'
 
 
 def _report(rows: list[_Row], slips: list[str]) -> str:

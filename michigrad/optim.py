@@ -2,42 +2,62 @@
 
 Un parámetro es cualquier cosa con `data` y `grad`: un Value, o un objeto donde los dos son arrays
 de numpy, porque los pasos son aritmética elemento a elemento.
+
+Hay una diferencia con PyTorch. Su zero_grad borra los gradientes (grad = None) y su step saltea los
+parámetros que después no recibieron uno. Acá zero_grad los pone en 0: un parámetro que no
+interviene en la pérdida de este paso se mueve igual, por el momentum que traía y por weight_decay,
+como en PyTorch con zero_grad(set_to_none=False).
 """
 
 from __future__ import annotations
 
 import math
-import reprlib
-from collections.abc import Iterable
-from numbers import Real
-from typing import Any
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
-from michigrad.engine import Value
+from michigrad._checks import distinct, flag, is_value, leaf, parentheses, setting
+from michigrad._numbers import assigned, number, short
+from michigrad._restore import all_or_nothing
+
+
+def _betas(name: str, betas: Any) -> tuple[float, float]:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise TypeError(f'{name} son dos números, como (0.9, 0.999): llegó {short(betas)}')
+    return setting('β₁', betas[0], below=1), setting('β₂', betas[1], below=1)
 
 
 class Optimizer:
     """Lo que tienen en común los optimizadores. Cada uno define `_updates`.
 
-    Atributos: `params`, la lista de parámetros; `lr`, la tasa de aprendizaje, que se puede asignar
-    durante el entrenamiento.
+    Atributos: `params`, la lista de parámetros, que no cambia; `lr`, la tasa de aprendizaje, y los
+    demás números de la configuración, que se pueden asignar durante el entrenamiento y se controlan
+    cada vez.
     """
+
+    # Qué se puede configurar, y cómo se lo controla. Es también lo que guarda state_dict.
+    _settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        'lr': setting,
+        'weight_decay': setting,
+    }
+
+    lr: float
+    weight_decay: float
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float) -> None:
         self.params = _parameters(params)
-        self._state: Any = None
+        self._original = tuple(self.params)
+        self._state: dict[str, Any] = {}  # lo que pasa de un paso al siguiente
         self.lr = lr
-        self.weight_decay = _setting('weight_decay', weight_decay)
+        self.weight_decay = weight_decay
 
-    @property
-    def lr(self) -> float:
-        return self._lr
-
-    @lr.setter
-    def lr(self, lr: float) -> None:
-        self._lr = _setting('lr', lr)
+    def __setattr__(self, name: str, x: Any) -> None:
+        check = self._settings.get(name)
+        super().__setattr__(name, check(name, x) if check else x)
 
     def zero_grad(self) -> None:
         """Pone en 0 el gradiente de cada parámetro: `backward` acumula."""
+        self._check_params()
         for p in self.params:
             p.grad = 0
 
@@ -45,21 +65,81 @@ class Optimizer:
         """Da un paso: a cada parámetro le resta lo que dicen su gradiente y el método.
 
         Raises:
-            TypeError, ArithmeticError: si el dato o el gradiente de un parámetro no es un número o
-                si la cuenta no entra en un float. Entonces ningún parámetro cambia.
+            TypeError, ValueError, ArithmeticError: si el dato o el gradiente de un parámetro no es
+                un número, si `params` cambió o si la cuenta no entra en un float. Entonces, y
+                también con Ctrl-C, ningún parámetro cambia.
         """
-        before = [p.data for p in self.params]
+        self._check_params()
         try:
-            updates, state = self._updates()
-            for p, update in zip(self.params, updates, strict=True):
-                p.data -= update
-        except (TypeError, ArithmeticError) as error:
-            for p, data in zip(self.params, before, strict=True):
-                p.data = data
+            with all_or_nothing(self.params, 'data'):
+                updates, state = self._updates()
+                for p, update in zip(self.params, updates, strict=True):
+                    p.data -= update
+                    if type(p.data) is not float and (is_value(p) or not _is_array(p.data)):
+                        p.data = number(p.data)
+                self._state = state
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise self._explain(error) from None
-        self._state = state
 
-    def _updates(self) -> tuple[list[Any], Any]:
+    def state_dict(self) -> dict[str, Any]:
+        """Devuelve la configuración y lo que el método recuerda, para guardarlos, como en JSON.
+
+        Con esto y el state_dict de la red, el entrenamiento sigue después exactamente igual:
+
+            with open('punto.json', 'w', encoding='utf-8') as f:
+                json.dump({'red': red.state_dict(), 'optimizer': optimizer.state_dict()}, f)
+
+        Son números de Python y listas con uno por parámetro, en el orden de `params`, con los
+        nombres de PyTorch.
+        """
+        self._check_params()
+        settings = {
+            name: list(x) if isinstance(x, tuple) else x
+            for name in self._settings
+            for x in (getattr(self, name),)
+        }
+        state = {
+            name: [_plain(p, x) for p, x in zip(self.params, xs, strict=True)]
+            if isinstance(xs, list)
+            else xs
+            for name, xs in self._state.items()
+        }
+        return settings | state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Pone la configuración y la memoria de `state`, que viene de `state_dict`.
+
+        Raises:
+            TypeError: si `state` no es un diccionario o algo en él no es un número.
+            ValueError: si es de otro optimizador o de otra cantidad de parámetros, o si un número
+                no sirve. Con cualquier error no cambia nada.
+        """
+        self._check_params()
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                'state es el dict que devuelve state_dict(): '
+                f'llegó {short(state)}{parentheses(state)}'
+            )
+        expected = [*self._settings, *self._state]
+        missing = [name for name in expected if name not in state]
+        unknown = [name for name in state if name not in expected]
+        if missing or unknown:
+            raise ValueError(
+                f'este estado no es de {type(self).__name__}: '
+                f'faltan {short(missing)} y sobran {short(unknown)}'
+            )
+        settings = {name: check(name, state[name]) for name, check in self._settings.items()}
+        memory = {
+            name: self._numbers(name, state[name])
+            if isinstance(x, list)
+            else int(setting(name, state[name]))
+            for name, x in self._state.items()
+        }
+        for name, x in settings.items():
+            setattr(self, name, x)
+        self._state = memory
+
+    def _updates(self) -> tuple[list[Any], dict[str, Any]]:
         """Calcula, sin cambiar nada, qué restarle a cada parámetro y el estado del próximo paso."""
         raise NotImplementedError
 
@@ -69,17 +149,39 @@ class Optimizer:
             return [p.grad for p in self.params]
         return [p.grad + self.weight_decay * p.data for p in self.params]
 
+    def _check_params(self) -> None:
+        """Cada parámetro tiene su lugar en la memoria del método: la lista no puede cambiar."""
+        same_length = len(self.params) == len(self._original)
+        if not same_length or any(map(operator.is_not, self.params, self._original)):
+            kind = type(self).__name__
+            raise ValueError(
+                f'params cambió después de armar el optimizador: armá otro, {kind}(params, lr)'
+            )
+
+    def _numbers(self, name: str, xs: Any) -> list[Any]:
+        """Controla una lista de load_state_dict: un número por parámetro, o un array."""
+        if not isinstance(xs, list) or len(xs) != len(self.params):
+            raise ValueError(
+                f'{name} es una lista con uno por parámetro, que son {len(self.params)}: '
+                f'llegó {short(xs)}'
+            )
+        try:
+            return [_like(p, x) for p, x in zip(self.params, xs, strict=True)]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise type(error)(f'{name}: {error}') from None
+
     def _explain(self, error: Exception) -> Exception:
         """Arma el error de un paso que falló: qué parámetro lo causa, si se sabe."""
         for i, p in enumerate(self.params):
-            for what, x in (('data', p.data), ('grad', p.grad)):
-                if not isinstance(x, Real) and not hasattr(x, 'dtype'):
-                    return TypeError(
-                        f'{what} del parámetro {getattr(p, "name", "") or i} tiene que ser un '
-                        f'número: es {reprlib.repr(x)}'
-                    )
-        kind = TypeError if isinstance(error, TypeError) else ArithmeticError
-        return kind(f'no se pudo dar el paso: hay números demasiado grandes o eps es 0 ({error})')
+            try:
+                _check_fields(p)
+            except (TypeError, OverflowError) as wrong:
+                return type(wrong)(f'{wrong} (está en la posición {i} de params)')
+        if isinstance(error, ArithmeticError):
+            return ArithmeticError(
+                f'no se pudo dar el paso: hay números demasiado grandes o eps es 0 ({error})'
+            )
+        return type(error)(f'no se pudo dar el paso: {error}')
 
 
 class SGD(Optimizer):
@@ -100,32 +202,40 @@ class SGD(Optimizer):
             negativo o no es un número, o si hay nesterov sin momentum.
     """
 
+    _settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        **Optimizer._settings,
+        'momentum': setting,
+        'nesterov': flag,
+    }
+
+    momentum: float
+    nesterov: bool
+
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float,
+        lr: float = 1e-3,
         momentum: float = 0,
         nesterov: bool = False,
         weight_decay: float = 0,
     ) -> None:
         super().__init__(params, lr, weight_decay)
-        self.momentum = _setting('momentum', momentum)
-        if not isinstance(nesterov, bool):
-            raise TypeError(f'nesterov es True o False: llegó {reprlib.repr(nesterov)}')
+        self.momentum = momentum
         self.nesterov = nesterov
         if nesterov and not self.momentum:
             raise ValueError('nesterov necesita momentum: por ejemplo, momentum=0.9')
-        self._state = [0.0] * len(self.params)  # v
+        self._state = {'momentum_buffer': [0.0] * len(self.params)}  # v
 
-    def _updates(self) -> tuple[list[Any], Any]:
+    def _updates(self) -> tuple[list[Any], dict[str, Any]]:
         lr, momentum = self.lr, self.momentum
         grads = self._gradients()
         if not momentum:
             return [lr * g for g in grads], self._state
-        state = [momentum * v + g for v, g in zip(self._state, grads, strict=True)]
+        vs = [momentum * v + g for v, g in zip(self._state['momentum_buffer'], grads, strict=True)]
+        state = {'momentum_buffer': vs}
         if self.nesterov:
-            return [lr * (g + momentum * v) for g, v in zip(grads, state, strict=True)], state
-        return [lr * v for v in state], state
+            return [lr * (g + momentum * v) for g, v in zip(grads, vs, strict=True)], state
+        return [lr * v for v in vs], state
 
 
 class Adam(Optimizer):
@@ -147,6 +257,15 @@ class Adam(Optimizer):
             es negativo, pasa del máximo o no es un número.
     """
 
+    _settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        **Optimizer._settings,
+        'betas': _betas,
+        'eps': setting,
+    }
+
+    betas: tuple[float, float]
+    eps: float
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -156,25 +275,93 @@ class Adam(Optimizer):
         weight_decay: float = 0,
     ) -> None:
         super().__init__(params, lr, weight_decay)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(
-                f'betas son dos números, como (0.9, 0.999): llegó {reprlib.repr(betas)}'
-            )
-        self.betas = (_setting('β₁', betas[0], below=1), _setting('β₂', betas[1], below=1))
-        self.eps = _setting('eps', eps)
+        self.betas = betas
+        self.eps = eps
         zeros = [0.0] * len(self.params)
-        self._state = (0, zeros, zeros)  # t, m, v
+        self._state = {'step': 0, 'exp_avg': zeros, 'exp_avg_sq': zeros}  # t, m, v
 
-    def _updates(self) -> tuple[list[Any], Any]:
+    def _updates(self) -> tuple[list[Any], dict[str, Any]]:
         lr, (beta1, beta2), eps = self.lr, self.betas, self.eps
         grads = self._gradients()
-        t, ms, vs = self._state
+        t, ms, vs = self._state.values()
         t += 1
         ms = [beta1 * m + (1 - beta1) * g for m, g in zip(ms, grads, strict=True)]
         vs = [beta2 * v + (1 - beta2) * g * g for v, g in zip(vs, grads, strict=True)]
         fix1, fix2 = 1 - beta1**t, 1 - beta2**t
         updates = [lr * (m / fix1) / ((v / fix2) ** 0.5 + eps) for m, v in zip(ms, vs, strict=True)]
-        return updates, (t, ms, vs)
+        return updates, {'step': t, 'exp_avg': ms, 'exp_avg_sq': vs}
+
+
+class AdamW(Adam):
+    """Adam con la caída de los pesos aparte (Loshchilov y Hutter, 2019): es torch.optim.AdamW.
+
+    En Adam, weight_decay se suma al gradiente y después se divide por √v̂, así que tira menos de los
+    parámetros con gradientes grandes. Acá no pasa por los promedios: en cada paso
+    p ← p - lr·weight_decay·p, además del paso de Adam.
+
+    Args:
+        params, lr, betas, eps: los de Adam.
+        weight_decay: cuánto tira de los parámetros hacia 0.
+
+    Raises:
+        TypeError, ValueError: los de Adam.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+    def _gradients(self) -> list[Any]:
+        return [p.grad for p in self.params]
+
+    def _updates(self) -> tuple[list[Any], dict[str, Any]]:
+        updates, state = super()._updates()
+        decay = self.lr * self.weight_decay
+        return [u + decay * p.data for u, p in zip(updates, self.params, strict=True)], state
+
+
+def clip_grad_norm_(params: Iterable[Any], max_norm: float) -> float:
+    """Si los gradientes, juntos, miden más que `max_norm`, los achica a todos por igual.
+
+    Lo que miden es ‖g‖ = √(Σ g_i^2), y cada uno se multiplica por max_norm / (‖g‖ + 1e-6) si eso es
+    menor que 1. Va entre backward() y step(), para que un gradiente enorme no arruine los
+    parámetros. Es torch.nn.utils.clip_grad_norm_ con error_if_nonfinite=True.
+
+    Args:
+        params: los parámetros, como red.parameters(), o uno solo.
+        max_norm: el largo máximo.
+
+    Returns:
+        ‖g‖ antes de achicarlos.
+
+    Raises:
+        TypeError, ValueError: si `params` no es una lista de parámetros o un gradiente no es un
+            número.
+        ArithmeticError: si ‖g‖ es inf o nan. No cambia ningún gradiente.
+    """
+    max_norm = setting('max_norm', max_norm)
+    checked = _parameters([params] if is_value(params) else params)
+    for p in checked:
+        _check_fields(p)
+    norm = math.hypot(*(_length(p.grad) for p in checked))
+    if not math.isfinite(norm):
+        raise ArithmeticError(f'los gradientes miden {norm}: alguno es inf o nan')
+    scale = min(max_norm / (norm + 1e-6), 1.0)
+    with all_or_nothing(checked, 'grad'):
+        for p in checked:
+            p.grad = p.grad * scale
+    return norm
+
+
+def _length(grad: Any) -> float:
+    """√(Σ g_i^2) de un array, o |g|."""
+    return math.sqrt((grad * grad).sum()) if _is_array(grad) else abs(float(grad))
 
 
 def _parameters(params: Any) -> list[Any]:
@@ -184,7 +371,7 @@ def _parameters(params: Any) -> list[Any]:
     except TypeError:
         raise TypeError(
             'params es la lista de parámetros, como red.parameters() o [w, b]: '
-            f'llegó {reprlib.repr(params)}'
+            f'llegó {short(params)}{parentheses(params)}'
         ) from None
     if not checked:
         raise ValueError('params está vacía: no hay nada que entrenar')
@@ -192,25 +379,46 @@ def _parameters(params: Any) -> list[Any]:
         if not hasattr(p, 'data') or not hasattr(p, 'grad'):
             raise TypeError(
                 f'un parámetro es un Value, o algo con data y grad: en la posición {i} llegó '
-                f'{reprlib.repr(p)}'
+                f'{short(p)}{parentheses(p)}'
             )
-        if isinstance(p, Value) and p._prev:
-            raise ValueError(
-                f'un parámetro no puede ser el resultado de una operación: en la posición {i} '
-                f'llegó {p!r}, que sale de {p._op!r}; usá Value(v.data)'
-            )
-    if len({id(p) for p in checked}) < len(checked):
-        raise ValueError('params tiene un parámetro repetido: cada uno va una sola vez')
+        leaf('params', p)
+    distinct('params', checked)
     return checked
 
 
-def _setting(name: str, number: Any, below: float = math.inf) -> float:
-    """Controla un número de la configuración: 0 <= número < below."""
-    try:
-        checked = Value(number).data
-    except (TypeError, OverflowError) as error:
-        raise type(error)(f'{name}: {error}') from None
-    if not 0 <= checked < below:
-        limit = '' if below == math.inf else f' y menor que {below}'
-        raise ValueError(f'{name} tiene que ser un número desde 0{limit}: llegó {checked}')
-    return checked
+def _is_array(x: Any) -> bool:
+    return bool(getattr(x, 'ndim', 0))
+
+
+def _check_fields(p: Any) -> None:
+    """Controla que data y grad de un parámetro sean números, o arrays de la misma forma.
+
+    Raises:
+        TypeError, OverflowError: si no lo son.
+    """
+    for field in ('data', 'grad'):
+        if is_value(p) or not _is_array(getattr(p, field)):
+            assigned(p, field)
+    if _is_array(p.grad) and p.grad.shape != p.data.shape:
+        raise TypeError(f'el grad de un parámetro tiene forma {p.grad.shape} y data {p.data.shape}')
+
+
+def _plain(p: Any, x: Any) -> Any:
+    """Lo que un optimizador recuerda de un parámetro, en un número de Python o listas de ellos."""
+    if not _is_array(p.data):
+        return number(x)
+    import numpy as np
+
+    return np.broadcast_to(x, p.data.shape).tolist()  # antes del primer paso es un 0 para todos
+
+
+def _like(p: Any, x: Any) -> Any:
+    """Lo contrario de _plain: un número o un array con la forma del data de `p`."""
+    if not _is_array(p.data):
+        return number(x)
+    import numpy as np
+
+    array = np.array(x, dtype=np.float64)
+    if array.shape != p.data.shape:
+        raise ValueError(f'tiene forma {array.shape} y el parámetro {p.data.shape}')
+    return array

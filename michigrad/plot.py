@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from michigrad._checks import is_list
 from michigrad._numbers import number
 from michigrad.engine import Value
-from michigrad.functional import is_list
 from michigrad.tape import Tape
 
 try:

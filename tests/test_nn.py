@@ -14,7 +14,20 @@ import pytest
 
 from michigrad.engine import Value, topological_order
 from michigrad.functional import mse_loss
-from michigrad.nn import MLP, Layer, Module, Neuron, ReLU, Sequential, Sigmoid, Softmax, Tanh
+from michigrad.nn import (
+    MLP,
+    Layer,
+    Linear,
+    Module,
+    Neuron,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+    init,
+)
 from michigrad.optim import SGD, Adam
 
 
@@ -81,11 +94,24 @@ def test_sizes_by_keyword_and_from_numpy() -> None:
 
 
 @pytest.mark.parametrize(
-    'x', [[1, 2.0], (1, 2.0), np.array([1, 2.0]), [Value(1), np.float32(2)], range(1, 3)]
+    'make',
+    [
+        lambda: [1, 2.0],
+        lambda: (1, 2.0),
+        lambda: np.array([1, 2.0]),
+        lambda: [Value(1), np.float32(2)],
+        lambda: range(1, 3),
+        lambda: {'x0': 1.0, 'x1': 2.0}.values(),
+        lambda: map(float, '12'),
+        lambda: (x for x in (1, 2.0)),
+    ],
 )
-def test_inputs(x: Any) -> None:
-    layer = Layer(2, 3)
-    assert [v.data for v in layer(x)] == [v.data for v in layer([1.0, 2.0])]
+def test_inputs(make: Any) -> None:
+    """Cualquier iterable, que se recorre una sola vez."""
+    for model in (Layer(2, 3), Sequential(Tanh(), Layer(2, 3)), MLP(2, [4, 3])):
+        assert [v.data for v in model(make())] == [v.data for v in model([1.0, 2.0])]
+    neuron = Neuron(2)
+    assert neuron(make()).data == neuron([1.0, 2.0]).data
 
 
 def test_a_number_alone_is_an_input_of_one() -> None:
@@ -106,6 +132,7 @@ def test_a_network_of_one_output_returns_the_value() -> None:
         (ReLU(), lambda x: max(0.0, x)),
         (Tanh(), math.tanh),
         (Sigmoid(), lambda x: 1 / (1 + math.exp(-x))),
+        (Softplus(), lambda x: math.log(1 + math.exp(x))),
     ],
 )
 def test_activations(activation: Any, function: Any) -> None:
@@ -121,7 +148,83 @@ def test_softmax_module() -> None:
     out = Softmax()([1.0, Value(2.0), 3.0])
     assert sum(v.data for v in out) == pytest.approx(1)
     assert Sequential(Layer(2, 3), Softmax())([1.0, 2.0])[0].data < 1
-    assert repr([ReLU(), Tanh(), Sigmoid(), Softmax()]) == '[ReLU(), Tanh(), Sigmoid(), Softmax()]'
+    assert repr([ReLU(), Softplus(), Softmax()]) == '[ReLU(), Softplus(), Softmax()]'
+
+
+def test_linear_is_a_layer_without_relu() -> None:
+    model = Linear(in_features=2, out_features=3)
+    random.seed(1)
+    layer = Layer(2, 3, nonlin=False)
+    assert model.state_dict() == layer.state_dict()
+    assert [v.data for v in model([1.0, -2.0])] == [v.data for v in layer([1.0, -2.0])]
+    assert [v.data for v in model.bias] == [0, 0, 0]
+    assert [[w.name for w in row] for row in model.weight][2] == ['N2.w0', 'N2.w1']
+    assert repr(Linear(2, 1)) == 'Linear of [LinearNeuron(2)]'
+
+
+# Una neurona propia en una capa
+
+
+class Quadratic(Module):
+    """Una neurona de un estudiante: no se llama w, ni tiene sesgo."""
+
+    def __init__(self) -> None:
+        self.scale = Value(0.5)
+
+    def parameters(self) -> list[Value]:
+        return [self.scale]
+
+    def __call__(self, x: Any) -> Value:
+        return self.scale * sum((xi * xi for xi in x), Value(0))
+
+
+class Bare:
+    """Lo mismo, sin heredar de Module."""
+
+    def __init__(self) -> None:
+        self.scales = {'única': Value(0.5)}
+
+    def parameters(self) -> Any:
+        return self.scales.values()
+
+    def __call__(self, x: Any) -> Value:
+        return self.scales['única'] * sum((xi * xi for xi in x), Value(0))
+
+
+@pytest.mark.parametrize('place', [0, 1])
+@pytest.mark.parametrize(('own', 'path'), [(Quadratic, 'scale'), (Bare, 'scales.única')])
+def test_a_layer_takes_a_neuron_of_ones_own(place: int, own: Any, path: str) -> None:
+    layer = Layer(2, 2)
+    other = layer.neurons[1 - place]
+    layer.neurons[place] = own()
+    out = layer(iter([1.0, 3.0]))
+    assert out[place].data == 5.0
+    assert out[1 - place].data == other([1.0, 3.0]).data
+    assert f'N{place}.{path}' in names(layer)
+    optimizer = SGD(Sequential(layer).parameters(), lr=0.1)
+    out[place].backward()
+    optimizer.step()
+    assert layer.state_dict()[f'N{place}.{path}'] == pytest.approx(-0.5)
+    layer.neurons = [own(), own()]
+    assert layer([1.0, 3.0])[1].data == 5.0
+
+
+def test_a_neuron_that_inherits_and_changes_the_call() -> None:
+    class Doubled(Neuron):
+        def __call__(self, x: Any) -> Value:
+            return 2 * super().__call__(x)
+
+    layer = Layer(2, 1, nonlin=False)
+    layer.neurons[0] = Doubled(2, nonlin=False)
+    x = [0.5, -1.0]
+    expected = 2 * sum(w.data * xi for w, xi in zip(layer.neurons[0].w, x, strict=True))
+    assert layer(x).data == pytest.approx(expected)
+
+
+def test_a_layer_lifts_each_input_once() -> None:
+    out = Layer(3, 4)([1.0, 2.0, 3.0])
+    leaves = {v for y in out for v in topological_order(y) if not v._prev and not v.name}
+    assert sorted(v.data for v in leaves) == [1.0, 2.0, 3.0]
 
 
 # Nombres
@@ -139,7 +242,8 @@ def test_names_say_layer_neuron_and_parameter() -> None:
 
 def test_in_sequential_the_name_has_the_index_of_the_module() -> None:
     model = Sequential(Layer(1, 1), Tanh(), Sequential(Neuron(1), Scale('k')))
-    assert names(model) == ['L0.N0.w0', 'L0.N0.b', 'L2.L0.w0', 'L2.L0.b', 'L2.L1.k']
+    assert names(model) == ['L0.N0.w0', 'L0.N0.b', 'L2.L0.w0', 'L2.L0.b', 'L2.L1.k.0']
+    assert [p.name for p in model.parameters()] == names(model)
 
 
 def test_a_module_that_is_twice_shares_its_parameters() -> None:
@@ -150,22 +254,82 @@ def test_a_module_that_is_twice_shares_its_parameters() -> None:
     SGD(model.parameters(), lr=0.1)  # sin repetidos
 
 
-@pytest.mark.parametrize(
-    ('given', 'expected'),
-    [
-        (('a', 'b'), ['a', 'b']),
-        (('a', 'a'), ['p0', 'p1']),
-        (('a', ''), ['p0', 'p1']),
-        (('p1', ''), ['p0', 'p1']),
-        ((), []),
-    ],
-)
-def test_missing_or_repeated_names_become_positions(
-    given: tuple[str, ...], expected: list[str]
-) -> None:
-    assert names(Scale(*given)) == expected
-    assert list(Scale(*given).state_dict()) == expected
-    assert names(Sequential(Tanh(), Scale(*given))) == [f'L1.{name}' for name in expected]
+class Everywhere(Module):
+    """Parámetros en atributos, listas, diccionarios y arrays, y uno en dos lugares."""
+
+    def __init__(self) -> None:
+        self.scale = Value(1.0)
+        self.tied = self.scale
+        self.matrix = np.array([[Value(1.0), Value(2.0)]])
+        self.heads = {'a': Neuron(1), 'b': [Layer(1, 1)]}
+        self.data = [0.5, 'texto', None, np.ones(3)]
+        self.last = self.scale * 2  # un resultado no es un parámetro
+        self.itself = self
+        self.loop: list[Any] = []
+        self.loop.append(self.loop)
+
+    def parameters(self) -> list[Value]:
+        heads = [self.heads['a'], *self.heads['b']]  # type: ignore[misc]
+        return [self.scale, *self.matrix.ravel(), *(p for h in heads for p in h.parameters())]
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+def test_the_name_is_the_path_to_the_value() -> None:
+    expected = ['scale', 'matrix.0.0', 'matrix.0.1', 'heads.a.w0', 'heads.a.b']
+    expected += ['heads.b.0.N0.w0', 'heads.b.0.N0.b']
+    assert names(Everywhere()) == expected
+    assert names(Sequential(Tanh(), Everywhere())) == [f'L1.{name}' for name in expected]
+
+
+def test_names_equal_those_of_pytorch() -> None:
+    torch = pytest.importorskip('torch')
+
+    class Ours(Module):
+        def __init__(self) -> None:
+            self.gain = Value(1.0)
+            self.first = Scale('', '')
+            self.tied = self.first
+
+        def parameters(self) -> list[Value]:
+            return [self.gain, *self.first.parameters(), *self.tied.parameters()]
+
+    class Theirs(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(()))
+            self.first = torch.nn.Module()
+            self.first.k = torch.nn.ParameterList([torch.ones(()), torch.ones(())])
+            self.tied = self.first
+
+    assert names(Ours()) == [name for name, _ in Theirs().named_parameters()]
+
+
+def test_a_parameter_out_of_reach_is_named_by_its_position() -> None:
+    hidden = [Value(1.0), Value(2.0)]
+
+    class Closed(Module):
+        def __init__(self) -> None:
+            self.seen = hidden[1]
+
+        def parameters(self) -> list[Value]:
+            return hidden
+
+        def __call__(self, x: Any) -> Any:
+            return x
+
+    assert names(Closed()) == ['p0', 'p1']
+    assert names(Sequential(Closed(), Neuron(1))) == ['L0.p0', 'L0.p1', 'L1.w0', 'L1.b']
+
+
+def test_renaming_a_value_changes_no_key() -> None:
+    model = MLP(2, [2, 1])
+    before = model.state_dict()
+    for i, p in enumerate(model.parameters()):
+        p.name = 'otro' if i % 2 else ''
+    assert model.state_dict() == before
+    model.load_state_dict(before)
 
 
 # Guardar y cargar
@@ -231,6 +395,33 @@ def test_loading_needs_a_dict() -> None:
         xor_network().load_state_dict([1.0])  # type: ignore[arg-type]
 
 
+def test_what_a_layer_saved_loads_after_it_is_in_a_sequential() -> None:
+    layer = Layer(2, 3)
+    state = layer.state_dict()
+    model = Sequential(layer, Tanh())
+    for p in layer.parameters():
+        p.data = 0.0
+    layer.load_state_dict(state)
+    assert layer.state_dict() == state
+    assert model.state_dict() == {f'L0.{name}': x for name, x in state.items()}
+    assert Sequential(Sequential(layer)).state_dict().keys() == {f'L0.L0.{n}' for n in state}
+
+
+def test_files_of_the_first_version_load() -> None:
+    """Los nombres que escribía 0.1.0, que salían de los Values."""
+    mlp = ['L0.N0.w0', 'L0.N0.w1', 'L0.N0.b', 'L0.N1.w0', 'L0.N1.w1', 'L0.N1.b']
+    mlp += ['L1.N0.w0', 'L1.N0.w1', 'L1.N0.b']
+    shared = Layer(1, 1)
+    for model, saved in (
+        (MLP(2, [2, 1]), mlp),
+        (Sequential(shared, Tanh(), shared), ['L0.N0.w0', 'L0.N0.b']),
+        (Sequential(Tanh(), Sequential(Neuron(1))), ['L1.L0.w0', 'L1.L0.b']),
+    ):
+        state = {name: float(i) for i, name in enumerate(saved)}
+        model.load_state_dict(state)
+        assert model.state_dict() == state
+
+
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_deepcopy_and_pickle(copied: Any) -> None:
     model = Sequential(trained(), Neuron(1), Softmax())
@@ -249,7 +440,7 @@ def test_deepcopy_and_pickle(copied: Any) -> None:
 
 
 class TwoLayers(Module):
-    """Junta dos capas: los nombres de sus parámetros se repiten."""
+    """Junta dos capas, cada una en un atributo."""
 
     def __init__(self) -> None:
         self.first, self.second = Layer(2, 2), Layer(2, 1, nonlin=False)
@@ -273,11 +464,11 @@ def test_a_module_with_only_parameters_and_call_works_everywhere() -> None:
         loss.backward()
         optimizer.step()
     assert losses[-1] < losses[0]
-    assert names(model)[:3] == ['L0.p0', 'L0.p1', 'L1.p0']
+    assert names(model)[:3] == ['L0.k.0', 'L0.k.1', 'L1.first.N0.w0']
     assert len(set(names(model))) == len(model.parameters())
     other.load_state_dict(model.state_dict())
     assert other([1.0, -0.5]).data == model([1.0, -0.5]).data
-    assert TwoLayers().state_dict().keys() == {f'p{i}' for i in range(9)}
+    assert names(TwoLayers())[5:] == ['first.N1.b', 'second.N0.w0', 'second.N0.w1', 'second.N0.b']
 
 
 def test_parameters_may_be_a_generator() -> None:
@@ -285,7 +476,8 @@ def test_parameters_may_be_a_generator() -> None:
         def parameters(self) -> Any:
             return (k for k in self.k)
 
-    assert names(Sequential(Lazy('a', 'b'))) == ['L0.a', 'L0.b']
+    assert names(Sequential(Lazy('a', 'b'))) == ['L0.k.0', 'L0.k.1']
+    Lazy('a').zero_grad()
 
 
 # Errores
@@ -297,6 +489,12 @@ class NoReturn(Module):
 
     def __call__(self, x: Any) -> Any:
         return x
+
+
+def layer_with(neuron: Any) -> Layer:
+    layer = Layer(1, 1)
+    layer.neurons[0] = neuron
+    return layer
 
 
 class NoCall(Module):
@@ -326,8 +524,18 @@ X = [1.0, 2.0, 3.0]
         (lambda: MLP(2, '31'), TypeError, "nouts .* llegó '31'"),  # type: ignore[arg-type]
         (lambda: MLP(2, [3, -1]), ValueError, 'nouts .* llegó -1'),
         (lambda: MLP(2, [3, None]), TypeError, 'nouts .* llegó None'),  # type: ignore[list-item]
-        (lambda: MLP(2, [3, 1])(X), ValueError, 'la capa espera .* de 2 .* llegó una de 3'),
-        (lambda: Neuron(2)(X), ValueError, 'la neurona espera .* de 2 .* llegó una de 3'),
+        (lambda: MLP(2, 10**5000), TypeError, 'nouts .* 5000 cifras'),  # type: ignore[arg-type]
+        (lambda: MLP(2), ValueError, r'nouts .* como \[16, 1\]'),
+        (lambda: MLP([Layer(2, 1)]), TypeError, r'para capas ya armadas usá Sequential'),  # type: ignore[arg-type]
+        (lambda: MLP(Layer(2, 2), Layer(2, 1)), TypeError, 'usá Sequential'),  # type: ignore[arg-type]
+        (lambda: Layer(2, 2, foo=1), TypeError, "Layer no conoce 'foo': .* nonlin=True o False"),
+        (lambda: MLP(2, [3, 1])(X), ValueError, 'un ejemplo: una lista de 2 .* llegó una de 3'),
+        (lambda: Neuron(2)(X), ValueError, 'una lista de 2 .* llegó una de 3'),
+        (lambda: Neuron(1)({'x': 2.0}), TypeError, r"de {'x': 2.0} usá .values\(\)"),
+        (lambda: NoReturn().zero_grad(), TypeError, r'NoReturn.parameters\(\) .* devolvió None'),
+        (lambda: Neuron(1).load_state_dict(Neuron(1).state_dict), TypeError, r': state_dict\(\)'),  # type: ignore[arg-type]
+        (lambda: Sequential(layer_with(NoReturn())).parameters(), TypeError, 'devolvió None'),
+        (lambda: layer_with(max).parameters(), TypeError, r'max> no tiene parameters\(\)'),
         (lambda: Neuron(2)([X, X]), TypeError, r'llegaron varios: usá \[modelo\(x\) for x in'),
         (lambda: Neuron(2)(np.ones((5, 2))), TypeError, 'llegaron varios'),
         (lambda: Neuron(2)([1.0, X]), TypeError, 'list'),
@@ -346,6 +554,76 @@ X = [1.0, 2.0, 3.0]
     ],
 )
 def test_errors_say_what_to_write(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize('junk', [None, 'x', [1.0], Value(1.0)])
+def test_state_dict_names_the_parameter_whose_data_is_not_a_number(junk: Any) -> None:
+    model = Neuron(2)
+    model.w[1].data = junk
+    with pytest.raises(TypeError, match='data de w1 tiene que ser un número'):
+        model.state_dict()
+
+
+# Con qué números empiezan los pesos: los tamaños de torch.nn.init
+
+
+INITS: list[tuple[str, dict[str, Any]]] = [
+    ('kaiming_uniform_', {}),
+    ('kaiming_uniform_', {'nonlinearity': 'tanh'}),
+    ('kaiming_normal_', {}),
+    ('kaiming_normal_', {'nonlinearity': 'linear'}),
+    ('kaiming_normal_', {'nonlinearity': 'sigmoid'}),
+    ('xavier_uniform_', {}),
+    ('xavier_uniform_', {'gain': 5 / 3}),
+    ('xavier_normal_', {}),
+    ('xavier_normal_', {'gain': 0.5}),
+]
+
+
+@pytest.mark.parametrize(('name', 'options'), INITS, ids=str)
+def test_init_has_the_size_of_pytorch(name: str, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip('torch')
+    torch.manual_seed(0)
+    layer = Layer(50, 80)
+    before = layer.state_dict()
+    assert getattr(init, name)(layer.weight, **options) == layer.weight
+    ours = np.array([[w.data for w in row] for row in layer.weight])
+    theirs = torch.empty(80, 50, dtype=torch.float64)
+    getattr(torch.nn.init, name)(theirs, **options)
+    assert ours.std() == pytest.approx(theirs.std().item(), rel=0.05)
+    assert abs(ours.mean()) < 0.1 * ours.std()
+    if 'uniform' in name:
+        assert abs(ours).max() == pytest.approx(theirs.abs().max().item(), rel=0.01)
+    assert [b.data for b in layer.bias] == [0] * 80
+    assert layer.state_dict().keys() == before.keys()
+
+
+def test_init_follows_the_seed() -> None:
+    layer = Layer(3, 2)
+    weights = []
+    for _ in range(2):
+        random.seed(7)
+        init.kaiming_uniform_(layer.weight)
+        weights.append(layer.state_dict())
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ('call', 'error', 'message'),
+    [
+        (lambda: init.xavier_normal_(Layer(2, 2)), TypeError, 'los pesos de una capa'),
+        (lambda: init.xavier_normal_(Neuron(2).w), TypeError, r'de una neurona, \[neurona.w\]'),
+        (lambda: init.kaiming_normal_([]), TypeError, r'llegó \[\]'),
+        (lambda: init.kaiming_normal_([[1.0]]), TypeError, 'una fila de weight .* tiene 1.0'),
+        (lambda: init.kaiming_normal_([[]]), ValueError, 'iguales'),
+        (lambda: init.kaiming_normal_([Neuron(1).w, Neuron(2).w]), ValueError, r'\[1, 2\]'),
+        (lambda: init.kaiming_normal_([Neuron(1).w], 'gelu'), ValueError, "una de .*'relu'"),
+        (lambda: init.xavier_uniform_([Neuron(1).w], None), TypeError, 'gain'),  # type: ignore[arg-type]
+    ],
+)
+def test_init_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
 

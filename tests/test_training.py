@@ -218,7 +218,7 @@ def test_xor_needs_a_nonlinearity() -> None:
     def train(model: Module) -> Value:
         optimizer = Adam(model.parameters(), lr=0.05)
         for _ in range(300):
-            loss = mse_loss([model(x) for x in X], y)  # type: ignore[operator]
+            loss: Value = mse_loss([model(x) for x in X], y)  # type: ignore[operator]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

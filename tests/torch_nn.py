@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PATH = Path(__file__).with_name('torch_nn.json')
+INDICES = ('cross_entropy', 'nll_loss')
 
 
 class Loss(NamedTuple):
@@ -21,6 +22,7 @@ class Loss(NamedTuple):
     prediction: Any
     target: Any
     reduction: str = 'mean'
+    smoothing: float = 0.0
 
 
 LOSSES = [
@@ -55,6 +57,30 @@ LOSSES = [
     Loss('cross_entropy', [[0.5, -1.0], [2.0, 2.0], [-1000.0, 1000.0]], [0, 1, 0]),
     Loss('cross_entropy', [[0.5, -1.0], [2.0, 2.0]], [0, 1], 'sum'),
     Loss('cross_entropy', [[0.5, -1.0], [2.0, 2.0]], [[0.9, 0.1], [0.5, 0.5]]),
+    Loss('cross_entropy', [0.5, -1.0, 2.0], 0, smoothing=0.1),
+    Loss('cross_entropy', [0.5, -1.0, 2.0], [0.2, 0.3, 0.5], smoothing=0.3),
+    Loss('cross_entropy', [[0.5, -1.0], [2.0, 800.0]], [0, 0], 'sum', smoothing=0.5),
+    Loss('cross_entropy', [0.5, -1.0, 2.0], 1, smoothing=1.0),
+    Loss('log_softmax', [0.5, -1.0, 2.0], None),
+    Loss('log_softmax', [800.0, 0.0, -1000.0], None),
+    Loss('log_softmax', [3.0], None),
+    Loss('log_softmax', [[0.5, -1.0], [700.0, 710.0]], None),
+    Loss('softplus', 0.0, None),
+    Loss('softplus', [0.5, -1.0, 19.0, 40.0, -40.0, 1000.0, -1000.0], None),
+    Loss('softplus', [[0.5, -1.0], [0.0, 3.0]], None),
+    Loss('nll_loss', [-0.5, -1.0, -2.0], 1),
+    Loss('nll_loss', [[-0.5, -1.0], [-2.0, 0.0], [-3.0, -4.0]], [0, 1, 1]),
+    Loss('nll_loss', [[-0.5, -1.0], [-2.0, 0.0]], [1, 1], 'sum'),
+    Loss('mse_loss', 0.5, 2.0, 'none'),
+    Loss('mse_loss', [[0.5, -1.0], [1e3, 0.0]], [[1.0, 1.0], [-1e3, 2.0]], 'none'),
+    Loss('hinge_loss', [0.5, -1.5, 3.0], [-1, 1, 1], 'none'),
+    Loss('binary_cross_entropy', [1e-6, 1e-5, 0.5], [0, 0, 0], 'none'),
+    Loss('binary_cross_entropy', [0.3, 0.9, 0.5], [0.25, 0.5, 1], 'none'),
+    Loss('binary_cross_entropy_with_logits', [-40.0, 40.0, -700.0, 700.0], [0, 1, 0, 1], 'none'),
+    Loss('binary_cross_entropy_with_logits', [15.0, -15.0, 3.0, 0.0], [0, 1, 0.3, 0.5], 'none'),
+    Loss('cross_entropy', [[0.5, -1.0], [2.0, 2.0]], [0, 1], 'none'),
+    Loss('cross_entropy', [0.5, -1.0, 2.0], 0, 'none'),
+    Loss('nll_loss', [[-0.5, -1.0], [-2.0, 0.0]], [1, 1], 'none'),
 ]
 
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
@@ -69,10 +95,14 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ('Adam', {'lr': 0.1, 'betas': [0.0, 0.0]}),
     ('Adam', {'lr': 0.1, 'eps': 0.1}),
     ('Adam', {'lr': 0.1, 'weight_decay': 0.2}),
+    ('AdamW', {}),
+    ('AdamW', {'lr': 0.1}),
+    ('AdamW', {'lr': 0.1, 'weight_decay': 0.0}),
+    ('AdamW', {'lr': 0.1, 'betas': [0.5, 0.9], 'eps': 0.1, 'weight_decay': 0.2}),
 ]
 
 WEIGHTS = [0.5, -1.2, 2.0, 0.0, 0.3]
-STEPS = (1, 10)
+STEPS = (1, 10, 100)
 
 
 def network_loss(a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
@@ -86,30 +116,35 @@ def key(case: Any) -> str:
 
 
 def evaluate_loss(case: Loss) -> dict[str, Any]:
-    """El valor y los gradientes, según PyTorch en float64."""
+    """El valor y los gradientes, según PyTorch en float64.
+
+    De varios números se deriva una suma en la que cada uno cuenta según su posición en la fila.
+    """
     import torch
     from torch.nn import functional
 
     z: Any = torch.tensor(case.prediction, dtype=torch.float64, requires_grad=True)
-    if case.function == 'softmax':
-        value: Any = functional.softmax(z, dim=-1)
-        weights = torch.arange(1, value.shape[-1] + 1, dtype=torch.float64)
-        (value * weights).sum().backward()
-        return {'value': value.tolist(), 'grads': z.grad.tolist()}
-    y = torch.tensor(case.target)
-    if case.function != 'cross_entropy' or y.is_floating_point():  # si no, son índices
-        y = torch.tensor(case.target, dtype=torch.float64)
-    if case.function == 'hinge_loss':
+    y = None if case.target is None else torch.tensor(case.target)
+    if y is not None and (case.function not in INDICES or y.is_floating_point()):
+        y = torch.tensor(case.target, dtype=torch.float64)  # si no, son índices
+    out: Any
+    if case.function == 'softplus':
+        out = torch.logaddexp(z, torch.zeros_like(z))  # la de functional pierde e^-x desde x = 20
+    elif case.target is None:
+        out = getattr(functional, case.function)(z, dim=-1)
+    elif case.function == 'hinge_loss':
         zero = torch.zeros_like(z)
-        loss: Any = functional.margin_ranking_loss(z, zero, y, margin=1, reduction=case.reduction)
+        out = functional.margin_ranking_loss(z, zero, y, margin=1, reduction=case.reduction)
     else:
-        loss = getattr(functional, case.function)(z, y, reduction=case.reduction)
-    loss.backward()
-    return {'value': loss.item(), 'grads': z.grad.tolist()}
+        options = {'label_smoothing': case.smoothing} if case.smoothing else {}
+        out = getattr(functional, case.function)(z, y, reduction=case.reduction, **options)
+    weights = torch.ones_like(out).cumsum(-1) if out.ndim else 1
+    (out * weights).sum().backward()
+    return {'value': out.tolist(), 'grads': z.grad.tolist()}
 
 
 def weights_after_steps(optimizer: Any, weights: list[Any]) -> list[list[float]]:
-    """Los pesos después de 1 y de 10 pasos; sirve igual para Values y para tensores."""
+    """Los pesos después de 1, de 10 y de 100 pasos; sirve igual para Values y para tensores."""
     after = []
     for step in range(1, max(STEPS) + 1):
         optimizer.zero_grad()
@@ -121,7 +156,7 @@ def weights_after_steps(optimizer: Any, weights: list[Any]) -> list[list[float]]
 
 
 def evaluate_optimizer(case: tuple[str, dict[str, Any]]) -> list[list[float]]:
-    """Los pesos después de 1 y de 10 pasos, según PyTorch en float64."""
+    """Los pesos después de 1, de 10 y de 100 pasos, según PyTorch en float64."""
     import torch
 
     name, options = case
