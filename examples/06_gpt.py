@@ -15,12 +15,14 @@ sin ella, y dibuja la pérdida (06_gpt.png). Tarda alrededor de un minuto.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 import random
 import statistics
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,13 @@ def load_names() -> list[str]:
         names |= {*country.Provider.first_names_female, *country.Provider.first_names_male}
     clean = {unicodedata.normalize('NFC', name.lower()) for name in names}
     return sorted(n for n in clean if 3 <= len(n) <= MAX_LENGTH and set(n) <= set(LETTERS))
+
+
+def bigram_loss(names: list[str]) -> float:
+    """La vara: la pérdida por letra de contar qué letra sigue a cada una."""
+    pairs = [pair for name in names for pair in itertools.pairwise(f'.{name}.')]
+    both, first = Counter(pairs), Counter(letter for letter, _ in pairs)
+    return statistics.mean(-math.log(both[pair] / first[pair[0]]) for pair in pairs)
 
 
 # El modelo: matrices de Values y las cuentas de un GPT
@@ -179,12 +188,11 @@ def invent(model: dict[str, Any], rng: random.Random) -> str:
     return name or invent(model, rng)  # si lo primero fue el punto, no hay nombre: otra vez
 
 
-def draw(path: Path, losses: list[float], columns: dict[str, list[str]]) -> None:
+def draw(path: Path, losses: list[float], bigrams: float, columns: dict[str, list[str]]) -> None:
     fig, (ax, text) = subplots(1, 2, height=6, width_ratios=(3, 2))
     smooth = [statistics.mean(losses[max(0, i - 99) : i + 1]) for i in range(len(losses))]
     ax.plot(smooth, color=BLUE, linewidth=2.5, label='el GPT (promedio de 100 pasos)')
-    uniform = math.log(len(LETTERS))
-    ax.axhline(uniform, color=GRAY, linestyle=':', label='elegir cualquier letra por igual')
+    ax.axhline(bigrams, color=GRAY, linestyle='--', label='contar bigramas')
     ax.set(xlabel='paso', ylabel='pérdida por letra', title='Un GPT de Values aprende nombres')
     ax.legend()
     list_names(text, columns)
@@ -220,7 +228,8 @@ def main() -> None:
         name_loss(model, [one_hot(letter) for letter in name]).backward()
     eager = time.perf_counter() - start
     print(f'Un paso: {1000 * eager:.0f} ms sin cinta y {1000 * seconds:.1f} ms con cinta')
-    draw(options.salida / '06_gpt.png', losses, {'antes': before, 'después': after})
+    columns = {'antes': before, 'después': after}
+    draw(options.salida / '06_gpt.png', losses, bigram_loss(names), columns)
 
 
 if __name__ == '__main__':
