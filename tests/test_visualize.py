@@ -156,7 +156,7 @@ def test_rejects_unknown_format_and_rankdir() -> None:
 
 def fake_dot(folder: Path) -> Path:
     """Deja en `folder` un comando dot: el mismo graphviz-pure con otro nombre."""
-    pure = Path(_drawing._find_renderer())
+    pure = Path(_graphviz._find_renderer())
     folder.mkdir()
     return Path(shutil.copy(pure, folder / f'dot{pure.suffix}'))
 
@@ -236,30 +236,30 @@ def test_dot_is_preferred_when_it_is_on_path(
 ) -> None:
     dot = fake_dot(tmp_path / 'bin')
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-    assert Path(_drawing._find_renderer()) == dot
+    assert Path(_graphviz._find_renderer()) == dot
 
 
 def test_graphviz_pure_is_found_without_an_activated_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv('PATH', str(tmp_path))
-    assert Path(_drawing._find_renderer()).stem == 'graphviz-pure'
+    assert Path(_graphviz._find_renderer()).stem == 'graphviz-pure'
 
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, 'files', missing)
-    assert Path(_drawing._find_renderer()).stem == 'graphviz-pure'
+    assert Path(_graphviz._find_renderer()).stem == 'graphviz-pure'
 
 
 def test_graphviz_pure_is_found_on_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pure = Path(_drawing._find_renderer())
+    pure = Path(_graphviz._find_renderer())
     shutil.copy(pure, tmp_path / f'graphviz-pure{pure.suffix}')
     monkeypatch.setattr(importlib.metadata, 'files', lambda name: None)
     monkeypatch.setattr(sysconfig, 'get_path', lambda *_: str(tmp_path / 'nada'))
     monkeypatch.setattr(sys, 'executable', str(tmp_path / 'nada' / 'python'))
     monkeypatch.setenv('PATH', str(tmp_path))
-    assert Path(_drawing._find_renderer()).parent == tmp_path
+    assert Path(_graphviz._find_renderer()).parent == tmp_path
 
 
 def test_without_any_renderer_the_error_says_what_to_install(
