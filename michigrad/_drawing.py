@@ -144,14 +144,14 @@ def draw(
         raise ValueError(f"rankdir es 'LR', 'TB', 'RL' o 'BT': llegó {short(rankdir)}")
     graph = PortableDigraph(
         format=format,
-        graph_attr={'rankdir': rankdir, 'ranksep': '0.2', 'nodesep': '0.1', 'newrank': 'true'},
+        graph_attr={'rankdir': rankdir, 'ranksep': '0.15', 'nodesep': '0.1', 'newrank': 'true'},
         node_attr={
             'shape': 'record',
             'style': 'filled',
             'fontname': 'Helvetica',
             'height': '0.25',
             'width': '0.25',
-            'margin': '0.06,0.03',
+            'margin': '0.04,0.03',
         },
         edge_attr={'arrowsize': '0.7'},
     )
@@ -168,10 +168,10 @@ def draw(
         if v in tables:
             continue
         name, data, grad, op = map(_escape, boxes[v])
-        text = f'{name} | data {data} | grad {grad}'
+        text = f'{name}|data {data}|grad {grad}'
         aside = stacked and rankdir in ('LR', 'RL')
         home = _home(clusters.get(v, ''), homes)
-        home.node(ids[v], text if aside else f'{{ {text} }}', **_LOOKS[kind(v, nodes[-1])])
+        home.node(ids[v], text if aside else f'{{{text}}}', **_LOOKS[kind(v, nodes[-1])])
         if v in operations:
             home.node(operations[v], op, **_OPERATION)
     for path in sorted([*homes][1:], key=lambda path: -path.count('.')):

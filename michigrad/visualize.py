@@ -20,7 +20,7 @@ _MOST_IN_CLUSTERS = 60
 _UNLIMITED = 1000
 
 
-def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
+def trace(root: Any) -> tuple[list[Any], list[tuple[Any, Any]]]:
     """Devuelve los nodos y las aristas del grafo de `root`.
 
     Los nodos están en orden topológico: cada uno después de sus operandos. Hay una arista
@@ -136,7 +136,7 @@ def _amount(x: Any, decimals: int) -> str:
         return short(x)
 
 
-def show_graph_interactive(root: Value, filename: str | os.PathLike[str] = 'graph.html') -> Path:
+def show_graph_interactive(root: Any, filename: str | os.PathLike[str] = 'graph.html') -> Path:
     """Escribe en `filename` la página que arma `show_backprop(root)` y devuelve su ruta.
 
     Raises:
