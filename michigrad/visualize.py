@@ -13,7 +13,6 @@ from michigrad._graphviz import PortableDigraph
 from michigrad._groups import collapse, module_names
 from michigrad._notation import box_name, decimal, labels, row
 from michigrad._numbers import number, short
-from michigrad.engine import Value
 from michigrad.stepper import show_backprop
 
 _MOST_IN_CLUSTERS = 60
