@@ -65,7 +65,8 @@ def tanh_network() -> Sequential:
 
 def mean_loss(model: Sequential) -> Value:
     """El error cuadrático medio sobre los cuatro ejemplos."""
-    return mse_loss([model(x) for x in X], Y)
+    loss: Value = mse_loss([model(x) for x in X], Y)
+    return loss
 
 
 def train(model: Sequential, steps: int, name: str) -> list[float]:

@@ -140,7 +140,9 @@ def name_loss(model: dict[str, Any], letters: Sequence[Vector]) -> Value:
     keys: list[Vector] = []
     values: list[Vector] = []
     pairs = zip([end, *letters], [*letters, end], strict=True)
-    losses = [cross_entropy(gpt(model, now, keys, values), following) for now, following in pairs]
+    losses: list[Value] = [
+        cross_entropy(gpt(model, now, keys, values), following) for now, following in pairs
+    ]
     return functools.reduce(operator.add, losses) / len(losses)
 
 

@@ -24,6 +24,7 @@ from michigrad._numbers import short
 from michigrad.engine import Value, topological_order
 from tests import torch_reference
 from tests.expressions import CASE_IDS, CASES, OPERATIONS, Expression
+from tests.needs import need
 
 REFERENCE = json.loads(torch_reference.PATH.read_text(encoding='utf-8'))
 
@@ -52,7 +53,7 @@ def test_equals_recorded_pytorch(expression: Expression, point: tuple[float, ...
 
 @pytest.mark.parametrize(('expression', 'point'), CASES, ids=CASE_IDS)
 def test_recorded_pytorch_is_up_to_date(expression: Expression, point: tuple[float, ...]) -> None:
-    pytest.importorskip('torch')
+    need('torch')
     expected = torch_reference.evaluate(expression, point)
     recorded = REFERENCE[f'{expression.name} en {point}']
     assert recorded['value'] == close(expected['value'])
@@ -129,7 +130,7 @@ def build_values(program: list[Any], leaves: list[Value]) -> tuple[list[Value], 
 @settings(max_examples=1000, deadline=None, derandomize=True)
 @given(st.lists(numbers, min_size=1, max_size=4), st.lists(steps, min_size=1, max_size=12))
 def test_random_expressions_equal_live_pytorch(data: list[float], program: list[Any]) -> None:
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
     leaves = [Value(x) for x in data]
     values, done = build_values(program, leaves)
     values[-1].backward()

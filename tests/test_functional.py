@@ -26,6 +26,7 @@ from michigrad.functional import (
     softplus,
 )
 from tests import torch_nn
+from tests.needs import need
 from tests.torch_nn import LOSSES, Loss
 
 REFERENCE = json.loads(torch_nn.PATH.read_text(encoding='utf-8'))
@@ -72,7 +73,7 @@ def test_equals_recorded_pytorch(case: Loss) -> None:
 
 @pytest.mark.parametrize('case', LOSSES, ids=torch_nn.key)
 def test_recorded_pytorch_is_up_to_date(case: Loss) -> None:
-    pytest.importorskip('torch')
+    need('torch')
     expected = torch_nn.evaluate_loss(case)
     assert np.array(REFERENCE[torch_nn.key(case)]['value']) == close(expected['value'])
     assert np.array(REFERENCE[torch_nn.key(case)]['grads']) == close(expected['grads'])
@@ -109,7 +110,7 @@ def random_losses(draw: st.DrawFn) -> Loss:
 @settings(max_examples=300, deadline=None)
 @given(random_losses())
 def test_random_losses_equal_live_pytorch(case: Loss) -> None:
-    pytest.importorskip('torch')
+    need('torch')
     if case.function == 'hinge_loss' and any(
         z * y == 1 for z, y in zip(flat(case.prediction), flat(case.target), strict=True)
     ):

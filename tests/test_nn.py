@@ -29,6 +29,7 @@ from michigrad.nn import (
     init,
 )
 from michigrad.optim import SGD, Adam
+from tests.needs import need
 
 
 @pytest.fixture(autouse=True)
@@ -284,7 +285,7 @@ def test_the_name_is_the_path_to_the_value() -> None:
 
 
 def test_names_equal_those_of_pytorch() -> None:
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
 
     class Ours(Module):
         def __init__(self) -> None:
@@ -584,7 +585,7 @@ INITS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(('name', 'options'), INITS, ids=str)
 def test_init_has_the_size_of_pytorch(name: str, options: dict[str, Any]) -> None:
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
     torch.manual_seed(0)
     layer = Layer(50, 80)
     before = layer.state_dict()

@@ -19,6 +19,7 @@ from michigrad.engine import Value
 from michigrad.functional import mse_loss
 from michigrad.optim import SGD, Adam, AdamW, clip_grad_norm_
 from tests import torch_nn
+from tests.needs import need
 from tests.torch_nn import OPTIMIZERS, WEIGHTS
 
 REFERENCE = json.loads(torch_nn.PATH.read_text(encoding='utf-8'))
@@ -42,7 +43,7 @@ def test_equals_recorded_pytorch(case: tuple[str, dict[str, Any]]) -> None:
 
 @EACH_OPTION
 def test_recorded_pytorch_is_up_to_date(case: tuple[str, dict[str, Any]]) -> None:
-    pytest.importorskip('torch')
+    need('torch')
     for got, expected in zip(
         REFERENCE[torch_nn.key(case)], torch_nn.evaluate_optimizer(case), strict=True
     ):
@@ -147,7 +148,7 @@ def test_zero_grad_and_state_stay_out_of_value() -> None:
 
 def test_a_parameter_outside_the_loss_still_moves() -> None:
     """Como en PyTorch con zero_grad(set_to_none=False): lo dice la documentación."""
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
     values = [Value(1.0), Value(1.0)]
     tensors = [torch.ones((), dtype=torch.float64, requires_grad=True) for _ in range(2)]
     options: dict[str, Any] = {'lr': 0.1, 'momentum': 0.9, 'weight_decay': 0.1}
@@ -461,7 +462,7 @@ GRADS = st.one_of(st.floats(-10, 10), st.floats(-1e150, 1e150), st.just(0.0))
 @settings(deadline=None)
 @given(st.lists(GRADS, min_size=1, max_size=6), st.sampled_from([0.0, 0.5, 1.0, 3.7, 1e9]))
 def test_clipping_equals_pytorch(grads: list[float], max_norm: float) -> None:
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
     values = [Value(0.0) for _ in grads]
     arrays = Arrays(np.zeros(len(grads)))
     tensors = [torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in grads]

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-matplotlib = pytest.importorskip('matplotlib', reason='falta matplotlib: pip install -e ".[plot]"')
+from tests.needs import need
+
+matplotlib = need('matplotlib')
 matplotlib.use('agg')
 
 import matplotlib.pyplot as plt  # noqa: E402

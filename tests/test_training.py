@@ -14,6 +14,7 @@ from michigrad.engine import Value
 from michigrad.functional import cross_entropy, hinge_loss, mse_loss
 from michigrad.nn import MLP, Layer, Module, Sequential, Tanh
 from michigrad.optim import SGD, Adam
+from tests.needs import need
 
 STEPS = 50
 
@@ -50,7 +51,7 @@ def twin(layer: Layer) -> Any:
 
 
 def test_xor_with_tanh_equals_pytorch() -> None:
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
     X, y = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0.0, 1.0, 1.0, 0.0]
     random.seed(42)
     layers = Layer(2, 4, nonlin=False), Layer(4, 1, nonlin=False)
@@ -84,7 +85,7 @@ def test_xor_with_tanh_equals_pytorch() -> None:
 
 
 def test_moons_with_max_margin_equals_pytorch() -> None:
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
     X, y = moons(40)
     random.seed(1337)
 
@@ -125,7 +126,7 @@ def test_moons_with_max_margin_equals_pytorch() -> None:
 
 
 def test_three_classes_with_softmax_equals_pytorch() -> None:
-    torch = pytest.importorskip('torch')
+    torch = need('torch')
     X, y = three_clouds(30)
     random.seed(3)
     layers = Layer(2, 6, nonlin=False), Layer(6, 3, nonlin=False)
