@@ -39,8 +39,9 @@ L.backward()
 print(L)  # Value(data=0.016905640482857615, grad=1, name=L)
 print(W0)  # Value(data=0.3745401188473625, grad=-0.1300216923549975, name=W₀)
 
-graph = show_graph(L, rankdir='TB', format='png')
-print('El grafo quedó en', graph.render(options.salida / 'graph', cleanup=True))
+# Del tamaño de una diapositiva, en pulgadas
+graph = show_graph(L, width=13.3, height=7.5)
+print('El grafo quedó en', graph.save(options.salida / 'graph.png'))
 
 # Actualización: cada peso, en la dirección contraria a su gradiente. La pérdida baja.
 for _ in range(3):

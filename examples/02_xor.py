@@ -97,16 +97,15 @@ def draw_graphs(model: Sequential, folder: Path) -> None:
     yhat.name = 'ŷ'
     loss = (yhat - y) ** 2
     loss.name = 'L'
-    save_graph(loss, folder / '02_grafo_forward')
+    save_graph(loss, folder / '02_grafo_forward.png')
     loss.backward()
-    save_graph(loss, folder / '02_grafo_backward')
+    save_graph(loss, folder / '02_grafo_backward.png')
     model.zero_grad()
 
 
 def save_graph(loss: Value, file: Path) -> None:
-    graph = show_graph(loss, format='png', rankdir='TB')
-    graph.attr(ranksep='0.25')  # los renglones más juntos: entra en la pantalla
-    print('Imagen:', graph.render(file, cleanup=True))
+    graph = show_graph(loss, width=13.3, height=7.5, groups=True)
+    print(f'Imagen: {graph.save(file)}')
 
 
 def draw(linear: Sequential, tanh: Sequential, losses: list[list[float]], file: Path) -> None:
