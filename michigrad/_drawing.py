@@ -5,9 +5,10 @@ Nada de acá cambia a los nodos ni los nombra: lo que dice cada caja llega escri
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import graphviz
@@ -184,13 +185,28 @@ def draw(
             graph.edges([edge] * count)
         elif edge[0] != edge[1]:  # entre dos tablas, una sola flecha; adentro de una, ninguna
             graph.edge(*edge)
-    for v in operations:  # cada recuadro, después de lo que entra en él
-        for weight in v._prev:
-            if weight in clusters and weight not in tables and not weight._prev:
-                befores = [u for u in v._prev if clusters.get(u) != clusters[weight]]
-                for u in befores:
-                    graph.edge(ids[u], ids[weight], style='invis')
+    for before, after in _order(operations, clusters):
+        if before not in tables and after not in tables:
+            graph.edge(ids[before], ids[after], style='invis')
     return graph
+
+
+def _order(results: Iterable[Any], clusters: Mapping[Any, str]) -> Iterator[tuple[Any, Any]]:
+    """Qué va antes de qué para que una capa quede después de todo lo que entra en ella.
+
+    Son los pares de algo que entra y un peso que lo multiplica, a él o a otro de su capa.
+    """
+    entering: dict[str, dict[Any, None]] = {}
+    weights: dict[str, dict[Any, None]] = {}
+    for v in results:
+        layer = layer_of(clusters.get(v, ''))
+        outside = [u for u in v._prev if layer_of(clusters.get(u, '')) != layer]
+        if layer and outside:
+            entering.setdefault(layer, {}).update(dict.fromkeys(outside))
+            own = [u for u in v._prev if u not in outside and not u._prev]
+            weights.setdefault(layer, {}).update(dict.fromkeys(own))
+    for layer, before in entering.items():
+        yield from itertools.product(before, weights[layer])
 
 
 def _home(path: str, homes: dict[str, graphviz.Digraph]) -> graphviz.Digraph:
@@ -206,6 +222,11 @@ def _home(path: str, homes: dict[str, graphviz.Digraph]) -> graphviz.Digraph:
             },
         )
     return homes[path]
+
+
+def layer_of(path: str) -> str:
+    """La capa de una neurona: 'L0' la de 'L0.N1'."""
+    return path.rpartition('.')[0] or path
 
 
 def title(path: str) -> str:

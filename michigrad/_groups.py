@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from michigrad._drawing import kind, name_of, title
+from michigrad._drawing import kind, layer_of, name_of, title
 from michigrad._numbers import number
 
 _ACTIVATIONS = ('ReLU', 'tanh', 'sigmoid', 'softplus')
@@ -79,10 +79,10 @@ def collapse(
             neurons[module].outputs.append(v)
     layers: dict[str, dict[str, _Neuron]] = {}
     for module, neuron in neurons.items():
-        layers.setdefault(_layer(module), {})[module] = neuron
+        layers.setdefault(layer_of(module), {})[module] = neuron
     largest = max((neuron.mean for neuron in neurons.values()), default=0.0)
     tables = {layer: _table(layer, inside, largest, amount) for layer, inside in layers.items()}
-    return {v: tables[_layer(module)] for v, module in modules.items()}
+    return {v: tables[layer_of(module)] for v, module in modules.items()}
 
 
 class _Neuron(NamedTuple):
@@ -92,11 +92,6 @@ class _Neuron(NamedTuple):
     @property
     def mean(self) -> float:
         return sum(self.sizes) / len(self.sizes) if self.sizes else 0.0
-
-
-def _layer(module: str) -> str:
-    """La capa de una neurona: 'L0' la de 'L0.N1'."""
-    return module.rpartition('.')[0] or module
 
 
 def _size(grad: Any) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 import graphviz
 import pytest
 from graphviz.backend import dot_command
+from packaging.requirements import Requirement
 
 from michigrad import _graphviz
 from michigrad.engine import Value
@@ -125,6 +126,35 @@ def test_graphviz_pure_is_found_on_path(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(sys, 'executable', str(tmp_path / 'nada' / 'python'))
     monkeypatch.setenv('PATH', str(tmp_path))
     assert Path(_graphviz._find_renderer()).parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ('platform', 'machine', 'there_is'),
+    [
+        ('linux', 'x86_64', True),
+        ('linux', 'aarch64', True),
+        ('darwin', 'arm64', True),
+        ('darwin', 'x86_64', True),
+        ('win32', 'AMD64', True),
+        ('win32', 'ARM64', True),
+        ('linux', 'armv7l', False),  # una Raspberry Pi de 32 bits
+        ('linux', 'i686', False),
+        ('linux', 'riscv64', False),
+        ('win32', 'x86', False),
+        ('android', 'aarch64', False),
+        ('ios', 'arm64', False),
+        ('freebsd14', 'amd64', False),
+        ('emscripten', 'wasm32', False),
+    ],
+)
+def test_graphviz_pure_is_asked_for_only_where_it_exists(
+    platform: str, machine: str, there_is: bool
+) -> None:
+    pyproject = Path(__file__).parents[1] / 'pyproject.toml'
+    found = re.findall(r'"(graphviz-pure.*)"', pyproject.read_text(encoding='utf-8'))
+    markers = [Requirement(line).marker for line in found]
+    environment = {'sys_platform': platform, 'platform_machine': machine}
+    assert any(marker is None or marker.evaluate(environment) for marker in markers) == there_is
 
 
 def test_without_any_renderer_the_error_says_what_to_install(
