@@ -82,12 +82,14 @@ class Value(Fields):
     - `==` compara identidad: dos Values distintos nunca son iguales. Para comparar números,
       `a.data == b.data`; `< <= > >=` sí comparan los números.
     - `if v:` es siempre verdadero, también si vale 0: usá `if v.data:`.
-    - La derivada es la del punto en que se hizo la cuenta: si después cambia el `data` de una hoja,
-      hay que rehacer la cuenta. (micrograd mezcla los dos puntos.)
-    - Se copian y se guardan con pickle las hojas y los modelos, no los resultados.
+    - La derivada es la del punto en que se hizo la cuenta: si después cambia algún `data`, hay que
+      rehacer la cuenta. (micrograd mezcla los dos puntos.)
+    - Se copian y se guardan con pickle las hojas, que son los Values que no salen de ninguna
+      operación, y los modelos. No los resultados.
 
     Para agregar una operación propia se le dan al resultado sus operandos, `_children`, y el nombre
-    de la operación, `_op`; su derivada se asigna a `_backward`:
+    de la operación, `_op`; su derivada se asigna a `_backward`. Suma con `+=` porque el operando
+    puede llegar al resultado por varios caminos:
 
         def cubo(self):
             out = Value(self.data**3, (self,), 'cubo')
@@ -96,8 +98,7 @@ class Value(Fields):
             out._backward = _backward
             return out
 
-    De cualquier nodo, `_prev` son los operandos y `_op` la operación: () y '' en una hoja, que es
-    un nodo que no sale de ninguna operación.
+    De cualquier nodo, `_prev` son los operandos y `_op` la operación: () y '' en una hoja.
 
     Raises:
         TypeError: si `data` no es un número real o si algún operando no es un Value.

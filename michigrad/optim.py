@@ -30,7 +30,7 @@ def _betas(name: str, betas: Any) -> tuple[float, float]:
 class Optimizer:
     """Lo que tienen en común los optimizadores. Cada uno define `_updates`.
 
-    Atributos: `params`, la lista de parámetros, que no cambia; `lr`, la tasa de aprendizaje, y los
+    Atributos: `params`, la lista de parámetros, que no cambia; `lr`, el learning rate, y los
     demás números de la configuración, que se pueden asignar durante el entrenamiento y se controlan
     cada vez.
     """
@@ -192,7 +192,7 @@ class SGD(Optimizer):
 
     Args:
         params: los parámetros, como red.parameters().
-        lr: la tasa de aprendizaje.
+        lr: el learning rate.
         momentum: cuánto queda de los pasos anteriores.
         nesterov: si usa el momentum de Nesterov.
         weight_decay: cuánto tira de los parámetros hacia 0 (L2).
@@ -247,7 +247,7 @@ class Adam(Optimizer):
 
     Args:
         params: los parámetros, como red.parameters().
-        lr: la tasa de aprendizaje.
+        lr: el learning rate.
         betas: (β₁, β₂), cuánto queda de cada promedio en cada paso, entre 0 y 1 sin incluirlo.
         eps: evita dividir por 0.
         weight_decay: cuánto tira de los parámetros hacia 0 (L2): g = grad + weight_decay·p.
