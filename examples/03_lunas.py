@@ -119,7 +119,6 @@ def main() -> None:
 
     start = time.perf_counter()
     tape = record_loss(twin)
-    tape.forward([[0, 0, 1]])  # la primera vez que se usa una cinta, numba la compila
     preparation = time.perf_counter() - start
 
     start = time.perf_counter()

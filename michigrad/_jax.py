@@ -1,52 +1,54 @@
 """Una cinta en JAX: el grafo de un ejemplo, como una función pura sobre arrays.
 
-XLA, el compilador de JAX, tarda según cuántas operaciones sobre arrays recibe, y no según cuántos
-números tienen: con una por nodo, una red mediana tardaría minutos en compilarse. Por eso el grafo
-se reparte en pasos, y cada uno calcula todos los nodos que puede:
-
-- La altura de un nodo es uno más que la mayor de sus operandos. Los que tienen la misma altura y la
-  misma operación no dependen unos de otros: son una sola operación sobre arrays.
-- Una cadena de sumas, como w₀·x₀ + w₁·x₁ + b, cuenta como un nodo; si no, cada + tendría otra
-  altura. Las sumas que combinan cada lista de x con cada lista de w, como las de una capa, son un
-  producto de matrices.
-
-Cada paso da un array de una dimensión. El lugar de un nodo es qué array y qué posición.
+Cada grupo de michigrad._record son unas pocas operaciones de JAX, y da un array de una dimensión.
+XLA, el compilador de JAX, tarda según cuántas operaciones recibe, y no según cuántos números
+tienen: con una por nodo, una red mediana tardaría minutos en compilarse.
 """
 
 from __future__ import annotations
 
 import itertools
-import reprlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from michigrad._kernels import OPCODES, grad_table, value_table
-from michigrad.engine import Value, topological_order
+from michigrad import _rules
+from michigrad._numbers import short
+from michigrad._record import Elementwise, Group, Lists, Operand, Record, Sums
 
 # Cuántas operaciones sobre arrays puede tener un grafo. Lo que tarda XLA crece con el cuadrado:
 # tests/benchmarks/bench_jax.py mide cuánto es, en el peor caso, con esta cantidad.
 MAX_OPERATIONS = 500
 
-Places = npt.NDArray[np.intp]  # la última dimensión es el par (array, posición)
+_RULES = _rules.rules(SimpleNamespace(**vars(jnp), sigmoid=jax.nn.sigmoid))
 
-_VALUES, _GRADS = value_table(jnp), grad_table(jnp)
+Step = Callable[[list[Any]], Any]  # de los arrays que ya están a uno más
 
 
 def to_function(
-    roots: list[Value], examples: list[Value], trained: list[Value], single: bool
+    record: Record, given: int, trained: int, numbers: npt.NDArray[np.float64], single: bool
 ) -> Callable[..., Any]:
-    """La función f(leaves, inputs) que calcula `roots`.
+    """La función f(leaves, inputs) que calcula los resultados de `record`.
 
-    `leaves` es el data de `trained` e `inputs`, el de `examples`; las demás hojas son constantes.
+    `given` es cuántas entradas hay. `leaves` son los primeros `trained` números del espacio
+    compartido; las demás hojas son constantes, con lo que tienen en `numbers`.
+
+    Raises:
+        ValueError: si el grafo tiene más de MAX_OPERATIONS.
     """
-    steps, places, constants = _schedule(roots, examples, trained)
+    constants = numbers[trained : record.first_node].copy()
+    located = _Arrays(given, trained)
+    steps = [
+        located.step(group)
+        for group in itertools.chain(record.groups(by_row=False), record.groups(by_row=True))
+    ]
+    roots = np.array([located.find(root) for root in record.roots])
 
     def f(leaves: Any, inputs: Any = ()) -> Any:
         """El resultado del grafo grabado, para un ejemplo.
@@ -58,13 +60,13 @@ def to_function(
         Raises:
             TypeError, ValueError: si no son arrays de números reales de esas formas.
         """
-        leaves = _array('leaves', leaves, len(trained))
-        inputs = _array('inputs', inputs, len(examples))
+        leaves = _array('leaves', leaves, trained)
+        inputs = _array('inputs', inputs, given)
         dtype = jnp.result_type(float, leaves, inputs)
         arrays = [x.astype(dtype) for x in (leaves, inputs, jnp.asarray(constants))]
         for step in steps:
-            arrays.append(step.run(arrays))
-        out = _read(arrays, places)
+            arrays.append(step(arrays))
+        out = _read(arrays, roots)
         return out[0] if single else out
 
     return f
@@ -75,7 +77,7 @@ def _array(name: str, numbers: Any, size: int) -> Any:
     try:
         array = jnp.asarray(numbers)
     except (TypeError, ValueError):
-        raise TypeError(f'{expected}: llegó {reprlib.repr(numbers)}') from None
+        raise TypeError(f'{expected}: llegó {short(numbers)}') from None
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f'{expected}, de números reales: llegó uno de {array.dtype}')
     if array.shape != (size,):
@@ -86,57 +88,96 @@ def _array(name: str, numbers: Any, size: int) -> Any:
     return array
 
 
-# Los pasos
+# De un grupo a operaciones de JAX
+
+Places = npt.NDArray[np.intp]  # la última dimensión es el par (array, posición)
 
 
-class Elementwise(NamedTuple):
-    """La misma operación con cada par de operandos."""
+class _Arrays:
+    """En qué array quedó cada lugar. Los primeros son las hojas, las entradas y las constantes."""
 
-    code: int
-    a: Places
-    b: Places | float | None  # None: tiene un solo operando; un número: el exponente fijo
+    def __init__(self, inputs: int, trained: int) -> None:
+        # Por espacio, la posición donde empieza cada array y cuál es.
+        self._starts = {False: [0, trained], True: [0]}
+        self._numbers = {False: [0, 2], True: [1]}
+        self._count = 3
+        self._operations = 0
 
-    def run(self, arrays: list[Any]) -> Any:
-        a = _read(arrays, self.a)
-        if self.b is None:
-            return _apply(self.code, a, a)
-        return _apply(self.code, a, self.b if isinstance(self.b, float) else _read(arrays, self.b))
+    def step(self, group: Group) -> Step:
+        """La función que calcula un grupo."""
+        step = self._elementwise(group) if isinstance(group, Elementwise) else self._sums(group)
+        self._starts[group.by_row].append(group.start)
+        self._numbers[group.by_row].append(self._count)
+        self._count += 1
+        self._operations += 1
+        if self._operations > MAX_OPERATIONS:
+            raise ValueError(
+                f'el grafo es demasiado largo: para JAX son más de {MAX_OPERATIONS} operaciones '
+                'sobre arrays, una detrás de otra, y podría tardar minutos en compilarlas. Usá '
+                'Tape.forward, que no compila el grafo y no tiene máximo'
+            )
+        return step
+
+    def find(self, operand: Operand) -> Places:
+        starts, numbers = self._starts[operand.by_row], np.array(self._numbers[operand.by_row])
+        which = np.searchsorted(starts, operand.places, side='right') - 1
+        self._operations += len(np.unique(which))
+        return np.stack([numbers[which], operand.places - np.array(starts)[which]], axis=-1)
+
+    def _elementwise(self, group: Elementwise) -> Step:
+        operands = [self.find(x) for x in (group.x, group.y) if x]
+        return lambda arrays: _apply(group.op, *(_read(arrays, x) for x in operands))
+
+    def _sums(self, group: Sums) -> Step:
+        terms = [self._list(lists) for lists in group.lists]
+        if group.dots:
+            w, x = self.find(group.dots.w), self.find(group.dots.x)
+            terms.append(lambda arrays: _dots(_read(arrays, w), _read(arrays, x)))
+        if group.dots and group.dots.bias:
+            bias, lists = self.find(group.dots.bias), group.dots.x.places.shape[2]
+            terms.append(lambda arrays: jnp.repeat(_read(arrays, bias).ravel(), lists))
+        return lambda arrays: sum(term(arrays) for term in terms)
+
+    def _list(self, lists: Lists) -> Step:
+        x, y = self.find(lists.x), self.find(lists.y) if lists.y else None
+        n, owner = len(lists.lengths), np.repeat(np.arange(len(lists.lengths)), lists.lengths)
+        regular = (lists.lengths == lists.lengths[0]).all()
+
+        def total(arrays: list[Any]) -> Any:
+            terms = _read(arrays, x) if y is None else _read(arrays, x) * _read(arrays, y)
+            if regular:
+                return terms.reshape(n, -1).sum(1)
+            return jax.ops.segment_sum(terms, owner, n, indices_are_sorted=True)
+
+        return total
 
 
-class Sums(NamedTuple):
-    """Las sumas Σ términos + Σ w·x de uno o más bloques.
-
-    En un bloque están las sumas de cada lista de x con cada lista de w.
-    """
-
-    terms: Places  # (bloques, listas de x, listas de w, términos)
-    x: Places  # (bloques, listas de x, productos)
-    w: Places  # (bloques, listas de w, productos)
-
-    def run(self, arrays: list[Any]) -> Any:
-        if not self.w.size:
-            return _read(arrays, self.terms).sum(-1).ravel()
-        x, w = _read(arrays, self.x), _read(arrays, self.w)
-        # Con menos precisión, una GPU redondea los float32 a tres dígitos antes de multiplicarlos.
-        out = jnp.einsum('bim,bjm->bij', x, w, precision='highest')
-        if self.terms.size:
-            out += _read(arrays, self.terms).sum(-1)
-        return out.ravel()
+def _dots(w: Any, x: Any) -> Any:
+    # Con menos precisión, una GPU redondea los float32 a tres dígitos antes de multiplicarlos.
+    return jnp.matmul(w, x, precision='highest').ravel()
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _apply(code: int, x: Any, y: Any) -> Any:
-    """x (operación) y, con las derivadas del motor: en los bordes, JAX tiene otras."""
-    return _VALUES[code](x, y)
+def _apply(op: str, x: Any, *y: Any) -> Any:
+    """La operación, con las derivadas del motor: en los bordes, JAX tiene otras."""
+    return _RULES[_rules.key(op)].value(x, *_second(op, y))
 
 
-@_apply.defjvp
-def _apply_jvp(code: int, operands: Any, tangents: Any) -> tuple[Any, Any]:
-    x, y = operands
-    out = _apply(code, x, y)
-    from_x = _GRADS[code](x, y, out, tangents[0])[0]
-    from_y = _GRADS[code](x, y, out, tangents[1])[1]
-    return out, from_x if from_y is None else from_x + from_y
+def _apply_jvp(op: str, operands: Any, tangents: Any) -> tuple[Any, Any]:
+    rule, out = _RULES[_rules.key(op)], _apply(op, *operands)
+    x, y = operands[0], next(iter(_second(op, operands[1:])), None)
+    slope = rule.to_x(x, y, out, tangents[0])
+    if rule.to_y:
+        slope = slope + rule.to_y(x, y, out, tangents[1])
+    return out, slope
+
+
+_apply.defjvp(_apply_jvp)
+
+
+def _second(op: str, y: tuple[Any, ...]) -> tuple[Any, ...]:
+    """El segundo argumento de la regla, si tiene: el exponente fijo o el segundo operando."""
+    return (float(op[2:]),) if _rules.key(op) == '**n' else y
 
 
 def _read(arrays: list[Any], places: Places) -> Any:
@@ -153,153 +194,3 @@ def _take(array: Any, positions: npt.NDArray[np.intp]) -> Any:
     if np.array_equal(positions, np.arange(start, stop)):
         return jax.lax.slice(array, [start], [stop])
     return array.at[positions].get(mode='promise_in_bounds')
-
-
-# Repartir el grafo en pasos
-
-
-class Sum(NamedTuple):
-    """Una cadena de sumas, Σ términos + Σ w·x, que calcula `node`."""
-
-    node: Value
-    w: tuple[Value, ...]
-    x: tuple[Value, ...]
-    terms: list[Value]
-
-
-def _schedule(
-    roots: list[Value], inputs: list[Value], leaves: list[Value]
-) -> tuple[list[Elementwise | Sums], Places, npt.NDArray[np.float64]]:
-    """Los pasos en orden, el lugar de cada resultado y el array de las constantes.
-
-    Los arrays de los pasos van a continuación de los tres que están dados: las hojas, las entradas
-    y las constantes.
-
-    Raises:
-        ValueError: si el grafo tiene más de MAX_OPERATIONS.
-    """
-    order = topological_order(Value(0, roots))[:-1]  # el Value auxiliar queda último
-    given = {*leaves, *inputs}
-    constants = [v for v in order if not v._prev and v not in given]
-    schedule = _Schedule(leaves, inputs, constants)
-    groups = sorted(_groups(order, inputs, roots).items(), key=lambda group: group[0])
-    for (_, _, op, *_), nodes in groups:
-        if op == '+':
-            schedule.add_sums(nodes)
-        else:
-            schedule.add_elementwise(op, nodes)
-        if schedule.operations > MAX_OPERATIONS:
-            raise ValueError(
-                f'el grafo tiene {groups[-1][0][0]} operaciones una detrás de otra: para JAX son '
-                f'más de {MAX_OPERATIONS} operaciones sobre arrays y podría tardar minutos en '
-                'compilarlas. Usá Tape.forward, que no compila el grafo y no tiene máximo'
-            )
-    return schedule.steps, schedule.places(roots), np.array([v.data for v in constants], float)
-
-
-def _groups(order: list[Value], inputs: list[Value], roots: list[Value]) -> dict[Any, list[Any]]:
-    """Los nodos que se pueden calcular a la vez, por altura y operación; las sumas, como Sum.
-
-    También se separa lo que no depende de las entradas, para que vmap no lo repita en cada fila.
-    """
-    uses = Counter(itertools.chain(roots, *(v._prev for v in order)))
-    varies = set(inputs)
-    inner: set[Value] = set()  # los que son solo un pedazo de la suma que los usa
-    for v in order:
-        if not varies.isdisjoint(v._prev):
-            varies.add(v)
-        if v._op == '+':
-            pieces = (u for u in v._prev if u._prev and u._op in ('+', '*') and uses[u] == 1)
-            inner.update(u for u in pieces if (u in varies) == (v in varies))
-    height: dict[Value, int] = {}
-    groups: defaultdict[Any, list[Any]] = defaultdict(list)
-    for v in order:
-        height[v] = max((height[u] for u in v._prev), default=-1) + (v not in inner)
-        if v in inner or not v._prev:
-            continue
-        key = (height[v], v in varies, v._op)
-        if v._op == '+':
-            found = _sum(v, inner)
-            groups[(*key, len(found.terms), len(found.w))].append(found)
-        else:
-            groups[key].append(v)
-    return groups
-
-
-def _sum(node: Value, inner: set[Value]) -> Sum:
-    """La cadena de sumas que termina en `node`, de izquierda a derecha."""
-    terms, w, x = [], [], []
-    pending = [node]
-    while pending:
-        v = pending.pop()
-        if v is not node and v not in inner:
-            terms.append(v)
-        elif v._op == '+':
-            pending.extend(v._prev[::-1])
-        else:
-            left, right = v._prev
-            w.append(left)
-            x.append(right)
-    return Sum(node, tuple(w), tuple(x), terms)
-
-
-class _Schedule:
-    """Los pasos que ya están, y el lugar donde dejan cada nodo."""
-
-    def __init__(self, *given: Sequence[Value]) -> None:
-        self.steps: list[Elementwise | Sums] = []
-        self.operations = 0
-        self._place: dict[Value, tuple[int, int]] = {}
-        self._arrays = itertools.count()
-        for values in given:
-            self._put(values)
-
-    def places(self, values: Any) -> Places:
-        """Los lugares de listas de Values, o de listas de listas."""
-        nodes = np.array(values, dtype=object)
-        return np.array(self._where(nodes.ravel()), dtype=np.intp).reshape(*nodes.shape, 2)
-
-    def add_elementwise(self, op: str, nodes: list[Value]) -> None:
-        nodes.sort(key=lambda v: self._where(v._prev))  # así, suelen leerse con una porción
-        a, *b = (self.places(operands) for operands in zip(*(v._prev for v in nodes), strict=True))
-        if op.startswith('**') and op != '**':
-            self._add(Elementwise(OPCODES['**n'], a, float(op[2:])), nodes)
-        else:
-            self._add(Elementwise(OPCODES[op], a, b[0] if b else None), nodes)
-
-    def add_sums(self, sums: list[Sum]) -> None:
-        """Un paso por cada forma que tienen los bloques."""
-        shapes = defaultdict(list)
-        for block in self._blocks(sums):
-            shapes[len(block), len(block[0])].append(block)
-        for blocks in shapes.values():
-            step = Sums(
-                terms=self.places([[[s.terms for s in row] for row in block] for block in blocks]),
-                x=self.places([[row[0].x for row in block] for block in blocks]),
-                w=self.places([[s.w for s in block[0]] for block in blocks]),
-            )
-            self._add(step, [s.node for block in blocks for row in block for s in row])
-
-    def _blocks(self, sums: list[Sum]) -> Iterable[list[list[Sum]]]:
-        """Junta en un bloque las listas de x que se combinan con las mismas listas de w."""
-        rows = defaultdict(list)
-        for s in sorted(sums, key=lambda s: [self._where(vs) for vs in s[1:]]):
-            rows[s.x or s.node].append(s)
-        blocks = defaultdict(list)
-        for row in rows.values():
-            blocks[tuple(s.w for s in row)].append(row)
-        return blocks.values()
-
-    def _where(self, values: Iterable[Value]) -> list[tuple[int, int]]:
-        return [self._place[v] for v in values]
-
-    def _add(self, step: Elementwise | Sums, nodes: list[Value]) -> None:
-        self.steps.append(step)
-        self._put(nodes)
-        operands = [places for places in step if isinstance(places, np.ndarray)]
-        self.operations += 1 + sum(len(np.unique(places[..., 0])) for places in operands)
-
-    def _put(self, nodes: Sequence[Value]) -> None:
-        """Los nodos pasan a estar, en ese orden, en el próximo array."""
-        array = next(self._arrays)
-        self._place.update((v, (array, i)) for i, v in enumerate(nodes))

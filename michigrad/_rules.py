@@ -9,13 +9,14 @@ PyTorch: los infinitos, nan, el 0 con signo y los empates de max y min.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
-    """La regla de una operación, out = x (operación) y. Las de un solo operando ignoran a y."""
+    """La regla de una operación, out = x (operación) y. En las de un operando, y no se usa."""
 
-    value: Callable[[Any, Any], Any]  # (x, y): el resultado
+    value: Callable[..., Any]  # el resultado: de (x, y), o de (x) si tiene un solo operando
     to_x: Callable[[Any, Any, Any, Any], Any]  # (x, y, out, g): lo que le llega a x de g
     to_y: Callable[[Any, Any, Any, Any], Any] | None = None  # None: y no recibe gradiente
     fallible: bool = False  # puede no tener resultado real: se nota en que da inf o nan
@@ -30,10 +31,10 @@ def rules(xp: Any) -> dict[str, Rule]:
     """La tabla de reglas: del `_op` de un nodo a su Rule, con '**n' para los exponentes fijos.
 
     Args:
-        xp: numpy, jax.numpy o un objeto con las mismas funciones. Si tiene `sigmoid`, se usa en
-            vez de la que se arma acá. De las que usan las derivadas, solo `divide`, `log` y
-            `float_power` pueden no tener resultado real; ahí se espera de ellas lo que hace
-            numpy: inf o nan, y ninguna excepción.
+        xp: numpy, jax.numpy o un objeto con las mismas funciones. De las que usan las derivadas,
+            solo `divide`, `log` y `float_power` pueden no tener resultado real; ahí se espera de
+            ellas lo que hace numpy: inf o nan, y ninguna excepción. Si tiene `sigmoid` o
+            `zero_where`, se usan en vez de las de acá.
 
     Las derivadas `to_x` y `to_y` son lineales en g, el gradiente de out. En '**n', y es el
     exponente, un float de Python.
@@ -45,11 +46,19 @@ def rules(xp: Any) -> dict[str, Rule]:
         e = xp.exp(-xp.abs(x))  # e^-|x| nunca se desborda
         return where(x >= 0, 1 / (1 + e), e / (1 + e))
 
+    def zero_where(condition: Any, g: Any) -> Any:
+        return where(condition, 0.0, g)
+
     sigmoid = getattr(xp, 'sigmoid', sigmoid)
+    zero_where = getattr(xp, 'zero_where', zero_where)
+
+    def softplus(x: Any) -> Any:
+        return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
 
     def to_base(x: Any, y: Any, out: Any, g: Any) -> Any:
         # Con exponente 0 no pasa nada, ni siquiera un gradiente infinito.
-        return where(xp.equal(y, 0), 0.0, y * xp.float_power(x, y - 1) * g)
+        slope = where(xp.equal(y, 0), 0.0, y * xp.float_power(x, y - 1))
+        return zero_where(xp.equal(y, 0), slope * g)
 
     def to_fixed_base(x: Any, y: float, out: Any, g: Any) -> Any:
         if y == 2:  # el cuadrado, aparte: una potencia tarda diez veces más que un producto
@@ -65,9 +74,13 @@ def rules(xp: Any) -> dict[str, Rule]:
     def sign(x: Any) -> Any:
         return where(x > 0, 1.0, where(x < 0, -1.0, 0.0))
 
+    def larger(x: Any, y: Any) -> Any:
+        # En vez de xp.maximum, que con 0.0 y -0.0 no siempre da el primero.
+        return where((x >= y) | xp.isnan(x), x, y)
+
     def of_greater(x: Any, y: Any, g: Any) -> Any:
         """Lo que le llega a x del mayor de x e y: en un empate, la mitad a cada uno."""
-        return where(x < y, 0.0, where(xp.equal(x, y), g / 2, g))
+        return zero_where(x < y, where(xp.equal(x, y), g / 2, g))
 
     return {
         '+': Rule(
@@ -103,72 +116,72 @@ def rules(xp: Any) -> dict[str, Rule]:
             fallible=True,
         ),
         'max': Rule(
-            value=xp.maximum,
+            value=larger,
             to_x=lambda x, y, out, g: of_greater(x, y, g),
             to_y=lambda x, y, out, g: of_greater(y, x, g),
         ),
         'min': Rule(
-            value=xp.minimum,
+            value=lambda x, y: -larger(-x, -y),
             to_x=lambda x, y, out, g: of_greater(-x, -y, g),
             to_y=lambda x, y, out, g: of_greater(-y, -x, g),
         ),
         'clamp_min': Rule(
-            value=xp.maximum,
+            value=larger,
             to_x=lambda x, y, out, g: where(x >= y, g, 0.0),
             to_y=lambda x, y, out, g: where(x < y, g, 0.0),
         ),
         'clamp_max': Rule(
-            value=xp.minimum,
+            value=lambda x, y: -larger(-x, -y),
             to_x=lambda x, y, out, g: where(x <= y, g, 0.0),
             to_y=lambda x, y, out, g: where(x > y, g, 0.0),
         ),
         'neg': Rule(
-            value=lambda x, y: -x,
+            value=xp.negative,
             to_x=lambda x, y, out, g: -g,
         ),
         'abs': Rule(
-            value=lambda x, y: xp.abs(x),
+            value=xp.abs,
             to_x=lambda x, y, out, g: sign(x) * g,
         ),
         'exp': Rule(
-            value=lambda x, y: xp.exp(x),
+            value=xp.exp,
             to_x=lambda x, y, out, g: out * g,
             fallible=True,
         ),
         'log': Rule(
-            value=lambda x, y: xp.log(x),
+            value=xp.log,
             to_x=lambda x, y, out, g: xp.divide(g, x),
             fallible=True,
         ),
         'sqrt': Rule(
-            value=lambda x, y: xp.sqrt(x),
+            value=xp.sqrt,
             to_x=lambda x, y, out, g: xp.divide(g, 2 * out),
             fallible=True,
         ),
         'sin': Rule(
-            value=lambda x, y: xp.sin(x),
+            value=xp.sin,
             to_x=lambda x, y, out, g: xp.cos(x) * g,
             fallible=True,
         ),
         'cos': Rule(
-            value=lambda x, y: xp.cos(x),
+            value=xp.cos,
             to_x=lambda x, y, out, g: -xp.sin(x) * g,
             fallible=True,
         ),
         'tanh': Rule(
-            value=lambda x, y: xp.tanh(x),
+            value=xp.tanh,
             to_x=lambda x, y, out, g: (1 - out * out) * g,
         ),
         'sigmoid': Rule(
-            value=lambda x, y: sigmoid(x),
+            value=sigmoid,
             to_x=lambda x, y, out, g: out * (1 - out) * g,
         ),
         'ReLU': Rule(
-            value=lambda x, y: xp.maximum(x, 0.0),
-            to_x=lambda x, y, out, g: where(x <= 0, 0.0, g),  # por nan pasa, como en PyTorch
+            value=partial(xp.maximum, 0.0),
+            to_x=lambda x, y, out, g: zero_where(x <= 0, g),  # por nan pasa, como en PyTorch
         ),
         'softplus': Rule(
-            value=lambda x, y: xp.logaddexp(x, 0.0),  # log(e^x + 1)
+            value=softplus,
             to_x=lambda x, y, out, g: sigmoid(x) * g,
         ),
     }

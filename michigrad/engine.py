@@ -440,7 +440,7 @@ def _exponent_slope(x: float, n: float, out: float) -> float:
     """d(x^n)/dn = x^n·log(x); en x = 0 vale 0 (o -inf si n < 0) y en x < 0 no existe (nan)."""
     if x > 0:
         return out * math.log(x)
-    return math.nan if x < 0 or math.isnan(n) else 0.0 if n >= 0 else -math.inf
+    return math.nan if x != 0 or math.isnan(n) else 0.0 if n >= 0 else -math.inf
 
 
 def _sigmoid(x: float) -> float:

@@ -9,7 +9,6 @@ import pytest
 
 HOW = {
     'torch': 'PyTorch, como dice pytorch.org; alcanza la versión para CPU',
-    'numba': 'numba: python -m pip install -e ".[fast]"',
     'jax': 'JAX: python -m pip install -e ".[jax]"',
     'micrograd': 'micrograd: python -m pip install -e ".[dev]"',
     **dict.fromkeys(

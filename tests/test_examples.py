@@ -126,7 +126,7 @@ CHECKS: dict[str, tuple[list[str], list[str], Callable[[str, Path], None]]] = {
     '03_lunas.py': (['matplotlib', 'sklearn', 'tqdm'], ['03_lunas.png'], check_moons),
     '04_digitos.py': (['matplotlib', 'sklearn', 'tqdm'], ['04_digitos.png'], check_digits),
     '05_nombres.py': (['faker', 'matplotlib', 'tqdm'], ['05_nombres.png'], check_names),
-    '06_gpt.py': (['faker', 'matplotlib', 'numba', 'tqdm'], ['06_gpt.png'], check_gpt),
+    '06_gpt.py': (['faker', 'matplotlib', 'tqdm'], ['06_gpt.png'], check_gpt),
     '07_muchos_dispositivos.py': (
         ['jax', 'matplotlib', 'sklearn', 'tqdm'],
         ['07_muchos_dispositivos.png'],

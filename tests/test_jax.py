@@ -83,10 +83,15 @@ def assert_same_as_engine(
 
 @pytest.mark.parametrize('expression', EXPRESSIONS, ids=lambda e: e.name)
 def test_cada_expresion_en_sus_puntos(expression: Expression) -> None:
+    # XLA redondea a 0 los números menores que 2e-308.
+    tiny = sys.float_info.min
+    points = [p for p in expression.points if not any(0 < abs(x) < tiny for x in p)]
     leaves = [Value(x) for x in expression.points[0]]
     f, _, _ = Tape(expression.function(*leaves), parameters=ParameterArray(leaves)).to_jax()
-    found = jax.jit(jax.vmap(jax.value_and_grad(f)))(jnp.array(expression.points))
-    for point, out, grads in zip(expression.points, *found, strict=True):
+    if not points:
+        return
+    found = jax.jit(jax.vmap(jax.value_and_grad(f)))(jnp.array(points))
+    for point, out, grads in zip(points, *found, strict=True):
         values = [Value(x) for x in point]
         root = expression.function(*values)
         root.backward()
@@ -361,7 +366,7 @@ def test_un_grafo_demasiado_largo() -> None:
     v = chain(100)
     f, leaves, _ = Tape(v).to_jax()
     assert f(leaves) == pytest.approx(v.data, rel=1e-12)
-    with pytest.raises(ValueError, match=r'tiene 20000 operaciones una.*más de 500.*Tape\.forward'):
+    with pytest.raises(ValueError, match=r'demasiado largo.*más de 500.*Tape\.forward'):
         Tape(chain(10_000)).to_jax()
 
 
@@ -379,7 +384,7 @@ def test_una_hoja_que_no_es_un_numero() -> None:
     w = Value(1.0, name='w')
     tape = Tape(w * 2)
     w.data = None  # type: ignore[assignment]
-    with pytest.raises(TypeError, match=r'tiene que ser un número: .*name=w'):
+    with pytest.raises(TypeError, match=r'^data de w tiene que ser un número'):
         tape.to_jax()
 
 

@@ -1,18 +1,15 @@
-"""Pruebas de la cinta: el motor es el juez, fila por fila, de los tres modos de ejecutarla."""
+"""Pruebas de la cinta: el motor es el juez, fila por fila."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
 import itertools
-import logging
 import math
 import random
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from michigrad import _kernels, tape
+from michigrad import _rules, optim
 from michigrad.engine import Value, topological_order
 from michigrad.nn import MLP
 from michigrad.tape import ParameterArray, Tape
@@ -43,30 +40,6 @@ from tests.graphs import (
 )
 
 
-def backend(name: str) -> _kernels.Backend:
-    if name == 'numpy':
-        return _kernels.NUMPY
-    if name == 'bucles':  # los que compila numba, corridos por Python
-        return _kernels.NUMPY._replace(run=_kernels.run_loops)
-    pytest.importorskip('numba', reason='sin numba no hay nada que compilar')
-    return tape._backend()
-
-
-@pytest.fixture(params=['numpy', 'bucles', 'numba'])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Corre la prueba con cada modo. Los bucles en Python avisan de lo que numba calla."""
-    chosen = backend(request.param)
-    monkeypatch.setattr(tape, '_backend', lambda: chosen)
-    with np.errstate(all='ignore'):
-        yield request.param
-
-
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bloques de ocho filas, para que un lote chico tenga muchos."""
-    chosen = tape._backend()._replace(block_bytes=1)
-    monkeypatch.setattr(tape, '_backend', lambda: chosen)
-
-
 def assert_same_as_engine(
     build: Callable[[list[Value]], Value], rows: Any, leaves: list[Value], rtol: float = 1e-12
 ) -> None:
@@ -82,7 +55,7 @@ def assert_same_as_engine(
 
 
 @pytest.mark.parametrize('reduction', ['mean', 'sum'])
-def test_el_ejemplo_de_la_documentacion(engine: str, reduction: str) -> None:
+def test_el_ejemplo_de_la_documentacion(reduction: str) -> None:
     random.seed(0)
     model = MLP(2, [5, 4, 1])
     x0, x1, y = Value(0.0), Value(0.0), Value(1.0)
@@ -102,7 +75,7 @@ def test_el_ejemplo_de_la_documentacion(engine: str, reduction: str) -> None:
     )
 
 
-def test_entrenar_con_la_cinta_da_lo_mismo_que_con_el_motor(engine: str) -> None:
+def test_entrenar_con_la_cinta_da_lo_mismo_que_con_el_motor() -> None:
     losses: list[list[float]] = []
     for taped in (False, True):
         random.seed(3)
@@ -134,7 +107,7 @@ def test_entrenar_con_la_cinta_da_lo_mismo_que_con_el_motor(engine: str) -> None
 def engine_operations() -> set[str]:
     """Los `_op` de todo lo que sabe hacer un Value, probando sus métodos uno por uno."""
     found = set()
-    for name in vars(Value):
+    for name in dir(Value):
         for operands in ((), (Value(0.5),), (2,)):
             try:
                 out = getattr(Value(0.5), name)(*operands)
@@ -145,23 +118,23 @@ def engine_operations() -> set[str]:
     return found
 
 
-def test_la_tabla_de_codigos_tiene_todas_las_operaciones_del_motor() -> None:
+def test_la_tabla_de_reglas_tiene_todas_las_operaciones_del_motor() -> None:
     found = engine_operations()
     assert {'+', 'exp', '**2', '**'} <= found
-    assert {'**n' if op == '**2' else op for op in found} == set(_kernels.OPCODES)
+    assert {'**n' if op == '**2' else op for op in found} == set(_rules.rules(np))
 
 
 @settings(
     max_examples=300,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+    suppress_health_check=[HealthCheck.filter_too_much],
 )
 @given(
     steps=STEPS,
     params=st.lists(NUMBERS, min_size=3, max_size=3),
     rows=st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=1, max_size=4),
 )
-def test_grafos_al_azar(engine: str, steps: list[Step], params: list[Any], rows: Any) -> None:
+def test_grafos_al_azar(steps: list[Step], params: list[Any], rows: Any) -> None:
     """Valores y gradientes de las hojas, o el error del motor."""
     leaves = [Value(p) for p in params]
     inputs = [Value(x) for x in rows[0]]
@@ -185,8 +158,6 @@ def test_grafos_al_azar(engine: str, steps: list[Step], params: list[Any], rows:
     for v in leaves:
         v.grad = 0
     if errors:
-        if engine == 'bucles':
-            return  # en Python los errores los dan math y numpy, no el motor
         with pytest.raises(tuple(errors), match=r'fila \d+ del lote'):
             t.forward(rows)
         assert [v.grad for v in leaves] == [0, 0, 0]
@@ -211,7 +182,7 @@ def record_somewhere(
 
 @pytest.mark.parametrize('outer', ['solo', 'sqrt', 'log'])
 @pytest.mark.parametrize('op', TABLE)
-def test_valores_extremos(engine: str, op: str, outer: str) -> None:
+def test_valores_extremos(op: str, outer: str) -> None:
     """0, infinitos, nan y gigantes, también con un gradiente infinito que llega de arriba."""
     p, q = Value(1.0), Value(0.5)
 
@@ -227,18 +198,15 @@ def test_valores_extremos(engine: str, op: str, outer: str) -> None:
         try:
             (out,), grads = by_engine(build, xs, [row], [p, q])
         except (ArithmeticError, ValueError) as error:
-            if engine != 'bucles':
-                with pytest.raises(type(error), match=r'\(fila 0 del lote\)$'):
-                    t.forward([row])
-            continue
-        if engine == 'bucles' and not all(map(math.isfinite, [*row, out])):
+            with pytest.raises(type(error), match=r'\(fila 0 del lote\)$'):
+                t.forward([row])
             continue
         np.testing.assert_allclose(t.forward([row]), [out], rtol=1e-12, err_msg=str(row))
         t.backward()
         np.testing.assert_allclose([p.grad, q.grad], grads, rtol=1e-12, err_msg=str(row))
 
 
-def test_relu_no_deja_pasar_ni_un_gradiente_infinito(engine: str) -> None:
+def test_relu_no_deja_pasar_ni_un_gradiente_infinito() -> None:
     w, x = Value(1.0), Value(0.0)
     t = Tape((w * x).relu().sqrt(), inputs=[x])
     t.forward([[0.0]])
@@ -246,7 +214,7 @@ def test_relu_no_deja_pasar_ni_un_gradiente_infinito(engine: str) -> None:
     assert w.grad == 0
 
 
-def test_tampoco_pasa_por_un_exponente_0(engine: str) -> None:
+def test_tampoco_pasa_por_un_exponente_0() -> None:
     x, w, n = Value(1.0), Value(2.0), Value(0.0)
     for power in (w**0, w**n):
         t = Tape((power * x - 1).sqrt(), inputs=[x])
@@ -255,9 +223,7 @@ def test_tampoco_pasa_por_un_exponente_0(engine: str) -> None:
         assert w.grad == 0
 
 
-def test_un_infinito_bien_habido_no_es_un_error(engine: str) -> None:
-    if engine == 'bucles':
-        pytest.skip('los bucles en Python no llegan a los extremos')
+def test_un_infinito_bien_habido_no_es_un_error() -> None:
     x, w = Value(1.0), Value(2.0)
     t = Tape((w * x).exp() / 2 + x.exp(), inputs=[x])
     np.testing.assert_array_equal(t.forward([[INF], [-INF], [0.0]]), [INF, 0.0, 1.5])
@@ -268,7 +234,7 @@ def test_un_infinito_bien_habido_no_es_un_error(engine: str) -> None:
 
 @pytest.mark.parametrize('name', CHAINS)
 @pytest.mark.parametrize('size', [1, 5, 40])
-def test_sumas_de_productos(engine: str, name: str, size: int) -> None:
+def test_sumas_de_productos(name: str, size: int) -> None:
     rows = np.random.default_rng(0).normal(size=(size, 3))
     build = CHAINS[name]
 
@@ -278,7 +244,7 @@ def test_sumas_de_productos(engine: str, name: str, size: int) -> None:
     assert_same_as_engine(with_all, rows, W)
 
 
-def test_una_suma_que_tambien_es_resultado(engine: str) -> None:
+def test_una_suma_que_tambien_es_resultado() -> None:
     x, w = Value(0.0), Value(3.0)
     partial = w + w * x
     product = w * x
@@ -286,22 +252,16 @@ def test_una_suma_que_tambien_es_resultado(engine: str) -> None:
     np.testing.assert_array_equal(t.forward([[2.0], [-1.0]]), [[9, 15, 6], [0, -3, -3]])
 
 
-def test_una_neurona_es_una_sola_instruccion() -> None:
-    model = MLP(30, [20, 1])
-    x = [Value(0.0) for _ in range(30)]
-    assert len(Tape(model(x), inputs=x)._graph.each.nodes) == 20 + 20 + 1
-
-
 # Qué significa grabar
 
 
-def test_las_ramas_quedan_como_al_grabar(engine: str) -> None:
+def test_las_ramas_quedan_como_al_grabar() -> None:
     x = Value(2.0)
     out = x * 10 if x > 0 else -x
     assert Tape(out, inputs=[x]).forward([[-1.0]]) == [-10.0]
 
 
-def test_las_hojas_se_leen_en_cada_forward(engine: str) -> None:
+def test_las_hojas_se_leen_en_cada_forward() -> None:
     x, w, constant = Value(1.0), Value(2.0), Value(5.0)
     t = Tape(w * x + constant * constant, inputs=[x])
     assert t.forward([[3.0]]) == [31.0]
@@ -309,7 +269,7 @@ def test_las_hojas_se_leen_en_cada_forward(engine: str) -> None:
     assert t.forward([[3.0]]) == [1.0]
 
 
-def test_backward_usa_los_datos_del_forward(engine: str) -> None:
+def test_backward_usa_los_datos_del_forward() -> None:
     x, w = Value(1.0), Value(2.0)
     t = Tape(w * w * x, inputs=[x])
     t.forward([[3.0]])
@@ -319,7 +279,7 @@ def test_backward_usa_los_datos_del_forward(engine: str) -> None:
         assert w.grad == times * 12.0
 
 
-def test_no_toca_las_entradas_ni_los_nodos_intermedios(engine: str) -> None:
+def test_no_toca_las_entradas_ni_los_nodos_intermedios() -> None:
     x, w = Value(1.0), Value(2.0)
     middle = w * x
     root = middle.tanh()
@@ -333,7 +293,7 @@ def test_no_toca_las_entradas_ni_los_nodos_intermedios(engine: str) -> None:
 # Sin entradas, y con varios resultados
 
 
-def test_sin_entradas_repite_un_grafo(engine: str) -> None:
+def test_sin_entradas_repite_un_grafo() -> None:
     w = [Value(x) for x in (0.5, 2, -1.5)]
     root = (w[0] * w[1] + w[2] ** 2 + w[0] / w[1]).tanh() * 3 + 2 ** w[0]
     t = Tape(root)
@@ -349,7 +309,7 @@ def test_sin_entradas_repite_un_grafo(engine: str) -> None:
     assert [v.grad for v in w] == pytest.approx([3 * g for g in expected], rel=1e-12)
 
 
-def test_el_mismo_grafo_que_root_backward(engine: str) -> None:
+def test_el_mismo_grafo_que_root_backward() -> None:
     """También las constantes reciben su gradiente, como en el motor."""
     w, constant = Value(3.0), Value(2.0)
     t = Tape(constant * w)
@@ -358,7 +318,7 @@ def test_el_mismo_grafo_que_root_backward(engine: str) -> None:
     assert (w.grad, constant.grad) == (2.0, 3.0)
 
 
-def test_una_hoja_sola(engine: str) -> None:
+def test_una_hoja_sola() -> None:
     v = Value(3)
     t = Tape(v)
     assert t.forward() == 3.0
@@ -366,7 +326,7 @@ def test_una_hoja_sola(engine: str) -> None:
     assert v.grad == 1
 
 
-def test_una_entrada_puede_ser_el_resultado(engine: str) -> None:
+def test_una_entrada_puede_ser_el_resultado() -> None:
     x = Value(3.0)
     t = Tape(x, inputs=[x])
     np.testing.assert_array_equal(t.forward([[1], [2]]), [1, 2])
@@ -374,7 +334,7 @@ def test_una_entrada_puede_ser_el_resultado(engine: str) -> None:
     assert x.grad == 0
 
 
-def test_varios_resultados(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_varios_resultados() -> None:
     random.seed(0)
     model = MLP(2, [4, 3])
     x = [Value(0.0), Value(0.0)]
@@ -383,13 +343,13 @@ def test_varios_resultados(engine: str, monkeypatch: pytest.MonkeyPatch) -> None
     rows = np.random.default_rng(0).normal(size=(30, 2))
     expected = [[*(z.data for z in model(row)), fixed.data, row[1]] for row in rows.tolist()]
     np.testing.assert_allclose(t.forward(rows), expected, rtol=1e-12)
-    small_blocks(monkeypatch)
-    np.testing.assert_allclose(t.forward(rows), expected, rtol=1e-12)
+    many = np.tile(rows, (200, 1))  # varios bloques
+    np.testing.assert_allclose(t.forward(many), np.tile(expected, (200, 1)), rtol=1e-12)
     with pytest.raises(RuntimeError, match='lista'):
         t.backward()
 
 
-def test_varios_resultados_sin_entradas(engine: str) -> None:
+def test_varios_resultados_sin_entradas() -> None:
     a, b = Value(2.0), Value(5.0)
     total, product = a + b, a * b
     t = Tape([total, product])
@@ -413,7 +373,7 @@ def test_varios_resultados_sin_entradas(engine: str) -> None:
         np.broadcast_to(np.array([[1.0, 2.0]]), (5, 2)),
     ],
 )
-def test_un_lote_es_cualquier_matriz_de_numeros(engine: str, batch: Any) -> None:
+def test_un_lote_es_cualquier_matriz_de_numeros(batch: Any) -> None:
     x, y, w = Value(0.0), Value(0.0), Value(2.0)
     rows = np.asarray(batch, dtype=float)
     t = Tape(w * x - y, inputs=[x, y])
@@ -433,12 +393,12 @@ def test_un_lote_es_cualquier_matriz_de_numeros(engine: str, batch: Any) -> None
         (np.ones((0, 2)), ValueError, 'sin filas'),
         ([], ValueError, r'forma \(0,\)'),
         ([[1.0, 2.0], [3.0]], ValueError, 'distinto largo'),
-        ([['1', '2']], TypeError, 'números reales; llegó uno de <U1'),
-        ([[1j, 2.0]], TypeError, 'llegó uno de complex128'),
-        ([[Value(1.0), Value(2.0)]], TypeError, 'llegó uno de object'),
+        ([['1', '2']], TypeError, r"números reales; llegó \[\['1', '2'\]\]"),
+        ([[1j, 2.0]], TypeError, r'llegó \[\[1j, 2.0\]\]'),
+        ([[Value(1.0), Value(2.0)]], TypeError, r'llegó \[\[Value'),
     ],
 )
-def test_un_lote_que_no_sirve(engine: str, batch: Any, error: type, message: str) -> None:
+def test_un_lote_que_no_sirve(batch: Any, error: type, message: str) -> None:
     x, y = Value(0.0), Value(0.0)
     t = Tape(x * y, inputs=[x, y])
     t.forward([[1.0, 2.0]])
@@ -446,41 +406,35 @@ def test_un_lote_que_no_sirve(engine: str, batch: Any, error: type, message: str
         t.forward(batch)
 
 
-def test_sin_entradas_no_va_lote(engine: str) -> None:
+def test_sin_entradas_no_va_lote() -> None:
     with pytest.raises(TypeError, match='sin lote'):
         Tape(Value(1.0) + 1).forward([[1.0]])
 
 
-@pytest.mark.parametrize('size', [1, 7, 8, 9, 64, 65, 300, 1000])
-def test_un_lote_en_varios_bloques(engine: str, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    if engine == 'bucles' and size > 100:
-        pytest.skip('los bucles en Python son lentos')
+@pytest.mark.parametrize('size', [1, 2, 7, 64, 65, 300, 5000])
+def test_un_lote_de_cualquier_tamano(size: int) -> None:
+    """Los grandes se calculan en varios bloques. Una misma cinta recibe lotes de varios tamaños."""
+    random.seed(0)
+    model = MLP(2, [3, 1])
+    x = [Value(0.0) for _ in range(3)]
+    t = Tape(hinge(model, x), inputs=x)
+    for rows in (moons(size), moons(3), moons(size + 1), moons(size, seed=1)):
+        outs, grads = by_engine(lambda row: hinge(model, row), x, rows, model.parameters())
+        np.testing.assert_allclose(t.forward(rows), outs, rtol=1e-12)
+        for times in (1, 2):
+            t.backward(reduction='sum')
+            found = np.array([p.grad for p in model.parameters()]) / times
+            np.testing.assert_allclose(found, grads, rtol=1e-12, atol=1e-12)
+        model.zero_grad()
+
+
+@pytest.mark.parametrize('size', [50, 5000])
+def test_los_mismos_bits_cada_vez(size: int) -> None:
     random.seed(0)
     model = MLP(2, [3, 1])
     x = [Value(0.0) for _ in range(3)]
     t = Tape(hinge(model, x), inputs=x)
     batch = moons(size)
-    whole = t.forward(batch)
-    t.backward()
-    grads = [p.grad for p in model.parameters()]
-    small_blocks(monkeypatch)
-    for _ in range(2):  # la segunda vez, los mismos bits
-        model.zero_grad()
-        np.testing.assert_array_equal(t.forward(batch), whole)
-        t.backward()
-        again = [p.grad for p in model.parameters()]
-        np.testing.assert_allclose(again, grads, rtol=1e-12, atol=1e-15)
-        t.backward()
-        assert [p.grad for p in model.parameters()] == [2 * g for g in again]
-
-
-def test_los_mismos_bits_cada_vez(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_blocks(monkeypatch)
-    random.seed(0)
-    model = MLP(2, [3, 1])
-    x = [Value(0.0) for _ in range(3)]
-    t = Tape(hinge(model, x), inputs=x)
-    batch = moons(80 if engine == 'bucles' else 5000)
     runs = []
     for _ in range(3):
         model.zero_grad()
@@ -490,9 +444,8 @@ def test_los_mismos_bits_cada_vez(engine: str, monkeypatch: pytest.MonkeyPatch) 
     assert runs[0] == runs[1] == runs[2]
 
 
-def test_la_memoria_no_crece_con_el_lote(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_la_memoria_no_crece_con_el_lote() -> None:
     """Aparte del lote y del resultado."""
-    monkeypatch.setattr(tape, '_backend', lambda: _kernels.NUMPY._replace(block_bytes=2**18))
     model = MLP(2, [3, 1])
     x = [Value(0.0) for _ in range(3)]
     t = Tape(hinge(model, x), inputs=x)
@@ -527,37 +480,29 @@ DOMAIN = [
 @pytest.mark.parametrize(
     ('build', 'bad', 'error', 'message'), [row[1:] for row in DOMAIN], ids=[r[0] for r in DOMAIN]
 )
-@pytest.mark.parametrize('blocks', ['uno', 'varios'])
+@pytest.mark.parametrize('size', [600, 40_000])
 def test_una_operacion_sin_resultado(
-    engine: str,
-    monkeypatch: pytest.MonkeyPatch,
     build: Callable[[Value, Value], Value],
     bad: float,
     error: type[Exception],
     message: str,
-    blocks: str,
+    size: int,
 ) -> None:
-    """El error del motor, con la fila; y todo queda como estaba."""
-    if engine == 'bucles':
-        pytest.skip('en Python el error lo dan math y numpy')
-    if blocks == 'varios':
-        small_blocks(monkeypatch)
+    """El error del motor, con la fila, también en un lote de varios bloques."""
     x, w = Value(1.0, name='x'), Value(2.0, name='w')
     t = Tape(build(x, w), inputs=[x])
-    rows = np.ones((600, 1))
+    rows = np.ones((size, 1))
     t.forward(rows)
-    rows[517] = rows[530] = bad
+    rows[size - 83] = rows[size - 70] = bad
     with pytest.raises(error, match=message) as info:
         t.forward(rows)
-    assert str(info.value).endswith('(fila 517 del lote)')
+    assert str(info.value).endswith(f'(fila {size - 83} del lote)')
     assert (w.data, w.grad, x.data) == (2.0, 0, 1.0)
     with pytest.raises(RuntimeError, match='forward'):
         t.backward()
 
 
-def test_una_operacion_sin_resultado_fuera_del_lote(engine: str) -> None:
-    if engine == 'bucles':
-        pytest.skip('en Python el error lo dan math y numpy')
+def test_una_operacion_sin_resultado_fuera_del_lote() -> None:
     w = Value(1.0, name='w')
     root = w.log() + 1
     root._prev[0].name = 'pérdida'
@@ -568,22 +513,35 @@ def test_una_operacion_sin_resultado_fuera_del_lote(engine: str) -> None:
     assert root.data == 1.0
 
 
-def test_un_dato_que_no_es_un_numero(engine: str) -> None:
-    w = Value(1.0, name='w')
-    t = Tape(w * 2)
-    w.data = None  # type: ignore[assignment]
-    with pytest.raises(TypeError, match=r'tiene que ser un número: Value\(data=None.*name=w'):
-        t.forward()
+NOT_NUMBERS = [None, '3', [1.0], np.array([1.0]), 1j, Value(2.0), 10**400]
 
 
-def test_un_gradiente_que_no_es_un_numero_no_deja_nada_a_medias(engine: str) -> None:
-    a, b = Value(1.0), Value(2.0)
-    t = Tape(a * b)
+@pytest.mark.parametrize('wrong', NOT_NUMBERS, ids=lambda x: type(x).__name__)
+def test_un_dato_que_no_es_un_numero(wrong: Any) -> None:
+    x, w = Value(1.0), Value(1.0, name='w')
+    tapes = [(Tape(w * 2), None), (Tape(w * x, inputs=[x]), [[2.0]])]
+    w.data = wrong
+    for t, batch in tapes:
+        with pytest.raises((TypeError, OverflowError), match=r'^data de w tiene que') as info:
+            t.forward(batch)
+        assert len(str(info.value)) < 200
+    with pytest.raises((TypeError, OverflowError), match=r'^data de w tiene que ser un número'):
+        ParameterArray([w])
+
+
+@pytest.mark.parametrize('wrong', NOT_NUMBERS, ids=lambda x: type(x).__name__)
+def test_un_gradiente_que_no_es_un_numero_no_deja_nada_a_medias(wrong: Any) -> None:
+    a, b, p = Value(1.0), Value(2.0, name='b'), Value(3.0)
+    weights = ParameterArray([p])
+    t = Tape(a * b * p, parameters=weights)
     t.forward()
-    b.grad = None  # type: ignore[assignment]
-    with pytest.raises(TypeError):
+    b.grad = wrong
+    with pytest.raises((TypeError, OverflowError), match=r'^grad de b tiene que ser un número'):
         t.backward()
-    assert a.grad == 0
+    assert (a.grad, weights.grad[0]) == (0, 0)
+    b.grad = 0
+    t.backward()
+    assert (a.grad, b.grad, weights.grad[0]) == (6.0, 3.0, 2.0)
 
 
 def cube(self: Value) -> Value:
@@ -644,7 +602,7 @@ def test_lo_que_no_se_puede_grabar(
         make()
 
 
-def test_backward_sin_forward_o_con_otra_reduccion(engine: str) -> None:
+def test_backward_sin_forward_o_con_otra_reduccion() -> None:
     t = Tape(Value(2.0) * 3)
     with pytest.raises(RuntimeError, match='antes de backward'):
         t.backward()
@@ -655,7 +613,7 @@ def test_backward_sin_forward_o_con_otra_reduccion(engine: str) -> None:
 # Los parámetros en arrays
 
 
-def test_los_parametros_en_arrays_entrenan_igual(engine: str) -> None:
+def test_los_parametros_en_arrays_entrenan_igual() -> None:
     batch = moons(20)
     results = []
     for arrays in (False, True):
@@ -687,8 +645,7 @@ def test_los_parametros_en_arrays_entrenan_igual(engine: str) -> None:
     assert type(results[1][0][0]) is float
 
 
-def test_los_optimizadores_manejan_los_arrays(engine: str) -> None:
-    optim = pytest.importorskip('michigrad.optim', reason='todavía no hay optimizadores')
+def test_los_optimizadores_manejan_los_arrays() -> None:
     makers: list[Callable[[Any], Any]] = [
         lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9),
         lambda ps: optim.Adam(ps, lr=0.01),
@@ -720,11 +677,39 @@ def test_data_y_grad_se_rellenan_sin_reemplazarse() -> None:
     weights.grad = 5
     weights.data -= 1
     assert (data.tolist(), grad.tolist()) == ([2.0, 3.0], [5.0, 5.0])
-    with pytest.raises(ValueError, match='broadcast'):
-        weights.data = [1.0, 2.0, 3.0]
 
 
-def test_un_parametro_que_no_esta_en_el_grafo(engine: str) -> None:
+@pytest.mark.parametrize(
+    ('wrong', 'error', 'message'),
+    [
+        ([5.0, None], TypeError, r'forma \(2,\), de números reales; llegó \[5.0, None\]'),
+        (None, TypeError, 'llegó None'),
+        ('3', TypeError, "números reales; llegó '3'"),
+        (['3', '4'], TypeError, 'números reales'),
+        (1 + 2j, TypeError, 'números reales'),
+        ([1j, 2.0], TypeError, 'números reales'),
+        ([Value(1.0), Value(2.0)], TypeError, 'números reales'),
+        (Value(1.0), TypeError, 'números reales'),
+        ([10**5000], TypeError, 'números reales'),
+        ([1.0, 2.0, 3.0], ValueError, r'forma \(2,\); llegó uno de forma \(3,\)'),
+        ([1.0], ValueError, r'llegó uno de forma \(1,\)'),
+        ([[1.0, 2.0]], ValueError, r'llegó uno de forma \(1, 2\)'),
+        ([1.0, [2.0]], ValueError, 'distinto largo'),
+    ],
+)
+@pytest.mark.parametrize('field', ['data', 'grad'])
+def test_lo_que_no_se_puede_asignar_a_un_array(
+    field: str, wrong: Any, error: type[Exception], message: str
+) -> None:
+    weights = ParameterArray([Value(1.0), Value(2.0)])
+    weights.grad = [3.0, 4.0]
+    with pytest.raises(error, match=f'^{field} es un número.*{message}') as info:
+        setattr(weights, field, wrong)
+    assert len(str(info.value)) < 200
+    assert (weights.data.tolist(), weights.grad.tolist()) == ([1.0, 2.0], [3.0, 4.0])
+
+
+def test_un_parametro_que_no_esta_en_el_grafo() -> None:
     x, used, unused = Value(1.0), Value(2.0), Value(3.0)
     weights = ParameterArray([unused, used])
     t = Tape(used * x + Value(1.0), inputs=[x], parameters=weights)
@@ -733,61 +718,16 @@ def test_un_parametro_que_no_esta_en_el_grafo(engine: str) -> None:
     assert weights.grad.tolist() == [0.0, 4.0]
 
 
-# numba, numpy y lo que se carga
+# Lo que se carga, y lo que no tiene límite
 
 
-def test_sin_numba_avisa_una_vez_como_instalarlo(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(sys.modules, 'numba', None)
-    monkeypatch.setattr(tape, '_backend', functools.cache(tape._backend.__wrapped__))
-    x, w = Value(1.0), Value(2.0)
-    with caplog.at_level(logging.WARNING, logger='michigrad'):
-        for _ in range(2):
-            t = Tape(w * x, inputs=[x])
-            assert t.forward([[3.0]]) == [6.0]
-            t.backward()
-    assert w.grad == 6.0
-    assert len(caplog.messages) == 1
-    assert 'pip install "michigrad[fast]"' in caplog.messages[0]
-
-
-@pytest.mark.parametrize('heavy', ['jax', 'numba'])
+@pytest.mark.parametrize('heavy', ['jax', 'numba', 'scipy'])
 def test_importar_la_cinta_no_carga(heavy: str) -> None:
     code = f'import sys, michigrad.tape; sys.exit("{heavy}" in sys.modules)'
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
-@pytest.mark.skipif(importlib.util.find_spec('numba') is None, reason='hace falta numba')
-def test_lo_compilado_se_guarda_en_disco(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('NUMBA_CACHE_DIR', str(tmp_path))
-    code = (
-        'from michigrad import _kernels; stats = _kernels.compiled().run.stats;'
-        'print(len(stats.cache_hits), len(stats.cache_misses))'
-    )
-    outputs = [
-        subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True)
-        for _ in range(2)
-    ]
-    assert [done.stdout.split() for done in outputs] == [['0', '1'], ['1', '0']]
-    assert 'Compilando' not in outputs[1].stderr
-
-
-def test_sin_donde_guardar_lo_compilado_se_compila_cada_vez(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    numba = pytest.importorskip('numba', reason='sin numba no hay nada que compilar')
-
-    def njit(signature: Any, cache: bool = False, **options: Any) -> Callable[[Any], Any]:
-        if cache:
-            raise RuntimeError('cannot cache function: no locator available')
-        return lambda function: function
-
-    monkeypatch.setattr(numba, 'njit', njit)
-    assert _kernels.compiled().run is _kernels.run_loops
-
-
-def test_un_grafo_hondo_no_usa_recursion(engine: str) -> None:
+def test_un_grafo_hondo_no_usa_recursion() -> None:
     w = Value(1.0)
     v = w
     for _ in range(20_000):

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from michigrad._kernels import OPCODES, value_table
+from michigrad._rules import rules
 from michigrad.engine import Value, topological_order
 from michigrad.tape import ParameterArray, Tape
 from tests.benchmarks.bench_tape import loss, model, problem
@@ -52,13 +52,13 @@ def ours(root: Value, inputs: list[Value], parameters: list[Value]) -> Callable[
 
 def direct(root: Value, inputs: list[Value], parameters: list[Value]) -> Callable[..., Any]:
     """Una operación por nodo. Alcanza para las redes, que no tienen potencias."""
-    order, table = topological_order(root), value_table(jnp)
+    order, table = topological_order(root), rules(jnp)
 
     def f(leaves: Any, row: Any) -> Any:
         found = dict(zip([*parameters, *inputs], [*leaves, *row], strict=True))
         for v in order:
             if v._prev:
-                found[v] = table[OPCODES[v._op]](found[v._prev[0]], found[v._prev[-1]])
+                found[v] = table[v._op].value(*(found[u] for u in v._prev))
             else:
                 found.setdefault(v, v.data)
         return found[root]

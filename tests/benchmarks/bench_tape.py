@@ -29,7 +29,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from michigrad import tape
 from michigrad.engine import Value
 from michigrad.nn import MLP
 from michigrad.optim import SGD
@@ -234,22 +233,6 @@ def tape_step(p: Problem, arrays: bool) -> Callable[[], Any]:
     return step
 
 
-def math_step(p: Problem) -> Callable[[], Any]:
-    """La cuenta sola de la cinta: las dos llamadas a lo compilado y nada más."""
-    t, _ = record(p, arrays=True)
-    t.forward(p.batch)
-    task, backend = t._block, tape._backend()
-    assert task is not None
-    root = int(task.roots[0]) - len(task.shared)
-    rows, done = len(p.batch), len(task.instructions) + 1
-
-    def step() -> None:
-        backend.run(*task, 0, rows, 0, -1, False)
-        backend.run(*task, 0, rows, done, root, True)
-
-    return step
-
-
 def table(p: Problem, folder: str) -> None:
     rows: list[tuple[str, float]] = []
 
@@ -267,7 +250,6 @@ def table(p: Problem, folder: str) -> None:
         torch64 = measure('PyTorch, float64', lambda: torch_step(p, 'float64'))
     measure('cinta, con los Values', lambda: tape_step(p, False))
     measure('cinta, con ParameterArray', lambda: tape_step(p, True))
-    measure('la cuenta sola: cinta', lambda: math_step(p))
     if shutil.which('cc') or shutil.which('gcc'):
         for flags in (['-O3'], ['-O3', '-ffast-math'], ['-O3', '-ffast-math', '-march=native']):
             name = f'la cuenta sola: C {" ".join(flags)}'
