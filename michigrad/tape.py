@@ -32,8 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from michigrad._checks import is_value, leaves, values
-from michigrad._checks import reduction as one_of
+from michigrad._checks import check_reduction, is_value, leaves, values
 from michigrad._executor import Executor
 from michigrad._numbers import assigned, short
 from michigrad._record import Record
@@ -189,7 +188,7 @@ class Tape:
             RuntimeError: si en este hilo no hubo un forward, si falló, o si la cinta tiene una
                 lista de resultados.
         """
-        one_of(reduction, 'mean', 'sum')
+        check_reduction(reduction, 'mean', 'sum')
         if not self._single:
             raise RuntimeError(
                 'backward deriva un resultado y esta cinta tiene una lista: grabá Tape(loss)'
