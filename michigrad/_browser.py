@@ -33,14 +33,14 @@ def draw(source: str, format: str) -> bytes:
         raise RuntimeError(f'Graphviz no pudo dibujar el grafo: {error}') from error
 
 
-def show(page: Any) -> None:
-    """Muestra `page` debajo de la celda; donde no hay un notebook, dice cómo guardarla."""
+def show(output: Any) -> None:
+    """Muestra una página o un grafo debajo de la celda; si no hay un notebook, dice qué hacer."""
     if 'IPython' in sys.modules:
         from IPython.display import display
 
-        display(page)  # type: ignore[no-untyped-call]
+        display(output)  # type: ignore[no-untyped-call]
     else:
-        print("Acá no hay un notebook que la muestre: guardala con .save('backprop.html')")
+        print('Acá no hay un notebook donde mostrarlo: .save(...) lo guarda en un archivo')
 
 
 @functools.cache

