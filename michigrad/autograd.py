@@ -20,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from michigrad._anomaly import detect_anomaly
 from michigrad._checks import is_value, lift, parentheses, values
 from michigrad._numbers import label, short
 from michigrad._rules import Rule, key, rules
 from michigrad.engine import Value, _node, topological_order
+
+__all__ = ['detect_anomaly', 'grad']
 
 
 def grad(output: Value, inputs: Any) -> tuple[Value, ...]:

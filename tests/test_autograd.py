@@ -1,10 +1,11 @@
-"""Derivadas de derivadas: contra PyTorch hasta el tercer orden, en los bordes y al azar."""
+"""Derivadas de derivadas, contra PyTorch hasta el tercer orden, y de dónde sale un nan."""
 
 from __future__ import annotations
 
 import gc
 import json
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from michigrad.autograd import grad
+from michigrad import engine
+from michigrad.autograd import detect_anomaly, grad
 from michigrad.engine import Value, topological_order
 from michigrad.functional import cross_entropy, mse_loss
 from michigrad.nn import Linear, Sequential, Tanh
@@ -286,3 +288,114 @@ def test_reductions_of_numpy_equal_pytorch(function: str) -> None:
     theirs.backward()
     assert [v.grad for v in values] == close(tensor.grad.tolist())
     assert [g.data for g in slopes] == close(tensor.grad.tolist())
+
+
+# detect_anomaly: de dónde salió el nan
+
+
+def diverging(self: Value) -> Value:
+    """Una operación propia que da inf, y una derivada que da nan."""
+    out = Value(math.inf if self.data > 1 else self.data, (self,), 'propia', name='p')
+
+    def _backward() -> None:
+        self.grad += math.nan
+
+    out._backward = _backward
+    return out
+
+
+BIG, ZERO = Value(1e200, name='x'), Value(0.0, name='z')
+INFINITE = BIG * BIG - 1  # una cuenta de antes
+
+
+@pytest.mark.parametrize(
+    ('calculate', 'message'),
+    [
+        (lambda: BIG * BIG, r"'\*' dio inf, con x=1e\+200 y x=1e\+200"),
+        (lambda: (BIG * 1e200 - BIG * 1e200).tanh(), r"'\*' dio inf, con x=1e\+200 y 1e\+200"),
+        (lambda: BIG / 1e-200, r"'/' dio inf, con x=1e\+200 y 1e-200"),
+        (lambda: BIG + math.nan, r"'\+' dio nan, con x=1e\+200 y nan"),
+        (lambda: diverging(BIG) + 1, r"'propia', que da p, dio inf, con x=1e\+200"),
+        (lambda: diverging(BIG).backward(), r"'propia', que da p, dio inf, con x=1e\+200"),
+        (lambda: INFINITE.backward(), r"'\*' dio inf, con x=1e\+200 y x=1e\+200"),
+        (
+            lambda: ZERO.sqrt().backward(),
+            r"al derivar 'sqrt', con z=0.0, el gradiente de z dio inf; el del resultado es 1.0",
+        ),
+        (
+            lambda: ((Value(2.0) / Value(1e-300, name='d')) * 3).backward(),
+            r"al derivar '/', con 2.0 y d=1e-300, el gradiente de d dio -inf; .* es 3.0",
+        ),
+        (
+            lambda: diverging(ZERO).backward(),
+            r"al derivar 'propia', con z=0.0, el gradiente de z dio nan",
+        ),
+        (
+            lambda: (spoiled() * 2).backward(),
+            r'gradiente de w dio nan; .* antes ya era nan: ¿falta zero_grad\(\)\?',
+        ),
+    ],
+)
+def test_anomaly_names_the_first_operation(calculate: Any, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message), detect_anomaly():
+        calculate()
+    assert ZERO.grad == 0
+
+
+def spoiled() -> Value:
+    w = Value(1.0, name='w')
+    w.grad = math.nan
+    return w
+
+
+@pytest.mark.parametrize(('expression', 'point'), CASES, ids=CASE_IDS)
+def test_anomaly_changes_nothing_where_there_is_none(
+    expression: Expression, point: tuple[float, ...]
+) -> None:
+    def calculate() -> list[float]:
+        leaves = [Value(x) for x in point]
+        out = expression.function(*leaves)
+        out.backward()
+        return [x for v in topological_order(out) for x in (v.data, v.grad)]
+
+    expected = calculate()
+    if all(map(math.isfinite, expected)):
+        with detect_anomaly():
+            assert calculate() == expected
+    elif all(map(math.isfinite, point)):
+        with pytest.raises(RuntimeError, match=r'dio -?(inf|nan)'), detect_anomaly():
+            calculate()
+
+
+def test_anomaly_leaves_the_engine_as_it_was() -> None:
+    node, backward = engine._node, vars(Value)['_backward']
+    with detect_anomaly():
+        with pytest.raises(RuntimeError), detect_anomaly():
+            BIG * BIG
+        with pytest.raises(RuntimeError):  # el de afuera sigue mirando
+            BIG * BIG
+    assert (engine._node, vars(Value)['_backward']) == (node, backward)
+    assert (BIG * BIG).data == math.inf
+
+
+def test_anomaly_looks_only_at_its_own_thread() -> None:
+    opened, done = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        with detect_anomaly():
+            opened.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    opened.wait(10)
+    try:
+        assert (BIG * BIG).data == math.inf
+        ZERO.sqrt().backward()
+        with pytest.raises(RuntimeError), detect_anomaly():
+            BIG * BIG
+        assert (BIG * BIG).data == math.inf
+    finally:
+        done.set()
+        thread.join()
+        ZERO.grad = 0
