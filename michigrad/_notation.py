@@ -137,7 +137,9 @@ def expression(v: Any, terms: Mapping[Any, Term]) -> Term:
     return Term(how.text.format(*(terms[operand] for operand in v._prev)), how.rank)
 
 
-def labels(root: Any, nodes: Sequence[Any]) -> dict[Any, Term]:
+def labels(
+    root: Any, nodes: Sequence[Any], names: Mapping[Any, str] | None = None
+) -> dict[Any, Term]:
     """El nombre de cada nodo, distinto del de todos los demás.
 
     Es el que se le puso (x#2 si otro se llama x). Si no tiene, el de una hoja es c₁, c₂...
@@ -146,8 +148,10 @@ def labels(root: Any, nodes: Sequence[Any]) -> dict[Any, Term]:
     Args:
         root: el resultado.
         nodes: los nodos de su grafo, en orden topológico.
+        names: el nombre de algunos de los que no tienen.
     """
-    given = {v: shorten(name_of(v)) for v in nodes}
+    names = names or {}
+    given = {v: shorten(name_of(v) or names.get(v, '')) for v in nodes}
     taken = set(given.values())
     used: set[str] = set()
     terms: dict[Any, Term] = {}

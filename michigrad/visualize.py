@@ -94,9 +94,11 @@ def show_graph(
             f'pérdida de un solo ejemplo, pasá groups=True si es una red de capas, o '
             f'max_nodes={drawn} y esperá'
         )
-    terms = labels(root, nodes)
+    visible = [v for v in nodes if v not in tables]
+    outputs = {u: modules[u] for v in visible for u in v._prev if u in tables}
+    terms = labels(root, [*outputs, *visible], outputs)
     boxes = {}
-    for v in nodes:
+    for v in visible:
         name = box_name(v, terms)
         if v in modules:  # lo dice el recuadro
             name = name.replace(f'{modules[v]}.', '')

@@ -222,14 +222,13 @@ def test_several_examples_share_the_layers() -> None:
     model = MLP(2, [8, 1])
     loss = mse_loss([model(inputs(2)) for _ in range(4)], [0, 1, 1, 0])
     loss.backward()
-    tables = [
-        box
-        for box in cells(show_graph(loss, groups=True).pipe(encoding='utf-8'))
-        if box[0].startswith('capa')
-    ]
+    graph = show_graph(loss, groups=True).pipe(encoding='utf-8')
+    tables = [box for box in cells(graph) if box[0].startswith('capa')]
     assert len(tables) == 2
     for table in tables:
         assert 'data' not in table  # cada neurona da cuatro números
+    names = {box[0] for box in cells(graph) if len(box) == 3}
+    assert {'L1.N0 − c₁', 'L1.N0#2 − c₂', 'L1.N0#4 − c₄'} <= names
 
 
 def test_a_layer_of_many_neurons_is_cut() -> None:
