@@ -158,21 +158,31 @@ class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no de
         self, include: Any = None, exclude: Any = None, **_: Any
     ) -> dict[str, bytes | str]:
         """Lo que muestra un notebook: el SVG o, si todavía no es de confianza, el PNG."""
-        svg, scale = _render(self.source, 'svg', self.engine)
-        text = svg.decode().replace('<svg ', '<svg style="max-width: 100%; height: auto" ', 1)
-        width = re.search(r'<svg [^>]*width="([\d.]+)pt"', text)
-        points = _FONT_SIZE * scale * min(1, _CELL * 72 / float(width[1]) if width else 1)
+        picture, scale = _render(self.source, 'svg', self.engine)
+        svg, fit = _narrow(picture.decode())
+        points = _FONT_SIZE * scale * fit
         if points < _LEGIBLE:
             _logger.warning(
                 f'En la celda la letra queda de {points:.1f} puntos, y para leerla hacen falta '
-                f'{_LEGIBLE}: probá con otro rankdir, groups=True o decimals=2, o guardalo con '
-                ".save('grafo.svg') y abrilo aparte"
+                f'{_LEGIBLE}: con .view() se ve entero, en otra pestaña; o probá con otro rankdir, '
+                'groups=True o decimals=2'
             )
-        bundle: dict[str, bytes | str] = {'image/svg+xml': text}
+        bundle: dict[str, bytes | str] = {'image/svg+xml': svg}
         with contextlib.suppress(ValueError):  # si es enorme, no hay png
             bundle['image/png'] = _render(self.source, 'png', self.engine)[0]
         wanted = set(include or bundle) - set(exclude or ())
         return {mime: picture for mime, picture in bundle.items() if mime in wanted}
+
+
+def _narrow(svg: str) -> tuple[str, float]:
+    """Un SVG que no es más ancho que una celda, y cuánto hubo que achicarlo."""
+    shape = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    if shape is None:
+        return svg, 1.0
+    width, height = map(float, shape.groups())
+    fit = min(1.0, _CELL * 72 / width)
+    narrow = f'<svg style="max-width: 100%; height: auto" width="{width * fit:g}pt"'
+    return svg.replace(shape[0], f'{narrow} height="{height * fit:g}pt"', 1), fit
 
 
 def _picture_format(filename: str | os.PathLike[str] | None) -> str:

@@ -409,6 +409,20 @@ def test_a_notebook_gets_only_svg_when_the_png_would_be_too_large() -> None:
     assert bundle.keys() == {'image/svg+xml'}
 
 
+@pytest.mark.parametrize(
+    ('root', 'kwargs'), [(neuron(), {}), (chain(40), {}), (neuron(), {'width': 50})]
+)
+def test_a_notebook_gets_a_picture_no_wider_than_its_cell(
+    renderer: str, root: Value, kwargs: dict[str, Any]
+) -> None:
+    graph = show_graph(root, **kwargs)
+    bundle: dict[str, Any] = graph._repr_mimebundle_()
+    width, height = inches(bundle['image/svg+xml'])
+    natural = inches(graph.pipe(encoding='utf-8'))
+    assert width == pytest.approx(min(natural[0], 9.9))
+    assert height / width == pytest.approx(natural[1] / natural[0], rel=0.01)
+
+
 def test_a_notebook_says_when_its_cell_is_too_narrow(caplog: pytest.LogCaptureFixture) -> None:
     show_graph(neuron())._repr_mimebundle_()
     assert not caplog.messages
