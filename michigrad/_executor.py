@@ -368,7 +368,8 @@ class _BoundElementwise:
             self._y = program.read(group.y, self._shape)
         elif self._rule is _RULES['**n']:
             self._y = float(group.op[2:])
-        value = partial(self._rule.value, *((self._x,) if self._y is None else (self._x, self._y)))
+        operands = (self._x,) if self._rule.unary else (self._x, self._y)
+        value = partial(self._rule.value, *operands)
         if isinstance(value.func, np.ufunc):
             program.calls.append(partial(value, out=self._out))
         else:

@@ -160,12 +160,12 @@ def _dots(w: Any, x: Any) -> Any:
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _apply(op: str, x: Any, *y: Any) -> Any:
     """La operación, con las derivadas del motor: en los bordes, JAX tiene otras."""
-    return _RULES[_rules.key(op)].value(x, *_second(op, y))
+    return _RULES[_rules.key(op)](x, _second(op, y))
 
 
 def _apply_jvp(op: str, operands: Any, tangents: Any) -> tuple[Any, Any]:
     rule, out = _RULES[_rules.key(op)], _apply(op, *operands)
-    x, y = operands[0], next(iter(_second(op, operands[1:])), None)
+    x, y = operands[0], _second(op, operands[1:])
     slope = rule.to_x(x, y, out, tangents[0])
     if rule.to_y:
         slope = slope + rule.to_y(x, y, out, tangents[1])
@@ -175,9 +175,9 @@ def _apply_jvp(op: str, operands: Any, tangents: Any) -> tuple[Any, Any]:
 _apply.defjvp(_apply_jvp)
 
 
-def _second(op: str, y: tuple[Any, ...]) -> tuple[Any, ...]:
-    """El segundo argumento de la regla, si tiene: el exponente fijo o el segundo operando."""
-    return (float(op[2:]),) if _rules.key(op) == '**n' else y
+def _second(op: str, y: tuple[Any, ...]) -> Any:
+    """El y de la regla: el exponente fijo, el segundo operando o nada."""
+    return float(op[2:]) if _rules.key(op) == '**n' else next(iter(y), None)
 
 
 def _read(arrays: list[Any], places: Places) -> Any:

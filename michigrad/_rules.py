@@ -16,10 +16,15 @@ from typing import Any, NamedTuple
 class Rule(NamedTuple):
     """La regla de una operación, out = x (operación) y. En las de un operando, y no se usa."""
 
-    value: Callable[..., Any]  # el resultado: de (x, y), o de (x) si tiene un solo operando
+    value: Callable[..., Any]  # el resultado: de (x, y), o de (x) si es de un operando
     to_x: Callable[[Any, Any, Any, Any], Any]  # (x, y, out, g): lo que le llega a x de g
     to_y: Callable[[Any, Any, Any, Any], Any] | None = None  # None: y no recibe gradiente
     fallible: bool = False  # puede no tener resultado real: se nota en que da inf o nan
+    unary: bool = False  # es de un operando
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        """El resultado."""
+        return self.value(x) if self.unary else self.value(x, y)
 
 
 def key(op: str) -> str:
@@ -33,8 +38,8 @@ def rules(xp: Any) -> dict[str, Rule]:
     Args:
         xp: numpy, jax.numpy o un objeto con las mismas funciones. De las que usan las derivadas,
             solo `divide`, `log` y `float_power` pueden no tener resultado real; ahí se espera de
-            ellas lo que hace numpy: inf o nan, y ninguna excepción. Si tiene `sigmoid` o
-            `zero_where`, se usan en vez de las de acá.
+            ellas lo que hace numpy: inf o nan, y ninguna excepción. Si tiene `sigmoid`, `softplus`
+            o `zero_where`, se usan en vez de las de acá.
 
     Las derivadas `to_x` y `to_y` son lineales en g, el gradiente de out. En '**n', y es el
     exponente, un float de Python.
@@ -49,11 +54,12 @@ def rules(xp: Any) -> dict[str, Rule]:
     def zero_where(condition: Any, g: Any) -> Any:
         return where(condition, 0.0, g)
 
-    sigmoid = getattr(xp, 'sigmoid', sigmoid)
-    zero_where = getattr(xp, 'zero_where', zero_where)
-
     def softplus(x: Any) -> Any:
         return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+    sigmoid = getattr(xp, 'sigmoid', sigmoid)
+    softplus = getattr(xp, 'softplus', softplus)
+    zero_where = getattr(xp, 'zero_where', zero_where)
 
     def to_base(x: Any, y: Any, out: Any, g: Any) -> Any:
         # Con exponente 0 no pasa nada, ni siquiera un gradiente infinito.
@@ -138,50 +144,61 @@ def rules(xp: Any) -> dict[str, Rule]:
         'neg': Rule(
             value=xp.negative,
             to_x=lambda x, y, out, g: -g,
+            unary=True,
         ),
         'abs': Rule(
             value=xp.abs,
             to_x=lambda x, y, out, g: sign(x) * g,
+            unary=True,
         ),
         'exp': Rule(
             value=xp.exp,
             to_x=lambda x, y, out, g: out * g,
             fallible=True,
+            unary=True,
         ),
         'log': Rule(
             value=xp.log,
             to_x=lambda x, y, out, g: xp.divide(g, x),
             fallible=True,
+            unary=True,
         ),
         'sqrt': Rule(
             value=xp.sqrt,
             to_x=lambda x, y, out, g: xp.divide(g, 2 * out),
             fallible=True,
+            unary=True,
         ),
         'sin': Rule(
             value=xp.sin,
             to_x=lambda x, y, out, g: xp.cos(x) * g,
             fallible=True,
+            unary=True,
         ),
         'cos': Rule(
             value=xp.cos,
             to_x=lambda x, y, out, g: -xp.sin(x) * g,
             fallible=True,
+            unary=True,
         ),
         'tanh': Rule(
             value=xp.tanh,
             to_x=lambda x, y, out, g: (1 - out * out) * g,
+            unary=True,
         ),
         'sigmoid': Rule(
             value=sigmoid,
             to_x=lambda x, y, out, g: out * (1 - out) * g,
+            unary=True,
         ),
         'ReLU': Rule(
             value=partial(xp.maximum, 0.0),
             to_x=lambda x, y, out, g: zero_where(x <= 0, g),  # por nan pasa, como en PyTorch
+            unary=True,
         ),
         'softplus': Rule(
             value=softplus,
             to_x=lambda x, y, out, g: sigmoid(x) * g,
+            unary=True,
         ),
     }

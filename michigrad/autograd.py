@@ -80,7 +80,7 @@ def _rule(v: Value) -> tuple[Rule, Any, Any]:
     if n is not None:
         y = int(n) if n.is_integer() else n
     try:
-        again = rule.value(x, y).data
+        again = rule(x, y).data
     except (ArithmeticError, ValueError):
         again = math.nan
     if not math.isclose(again, v.data, rel_tol=1e-9) and not (again != again and v.data != v.data):
@@ -104,7 +104,8 @@ def _table() -> dict[str, Rule]:
             divide=lambda x, y: _operate('/', operator.truediv, x, y),
             float_power=lambda x, y: _operate('**', operator.pow, x, y),
             log=lambda x: _operate('log', lambda x, _: x.log(), x, x),
-            logaddexp=lambda x, _: x.softplus(),  # solo con 0
+            negative=operator.neg,
+            isnan=lambda x: math.isnan(lift(x).data),
             abs=abs,
             exp=Value.exp,
             sqrt=Value.sqrt,
@@ -112,8 +113,8 @@ def _table() -> dict[str, Rule]:
             cos=Value.cos,
             tanh=Value.tanh,
             sigmoid=Value.sigmoid,
-            maximum=Value.maximum,
-            minimum=Value.minimum,
+            softplus=Value.softplus,
+            maximum=lambda x, y: lift(x).maximum(y),
         )
     )
 
@@ -137,7 +138,7 @@ def _operate(op: str, operation: Any, x: Any, y: Any) -> Value:
     rule = _NUMPY[key(op)]
     with np.errstate(all='ignore'):
         a, b = np.float64(x.data), np.float64(y.data if is_value(y) else y)
-        out = rule.value(a, b)
+        out = rule(a, b)
         to_x = float(rule.to_x(a, b, out, 1.0))
         to_y = float(rule.to_y(a, b, out, 1.0)) if rule.to_y else None
     return _node(float(out), op, x, to_x, lift(y) if rule.to_y else None, to_y)

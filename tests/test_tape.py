@@ -143,12 +143,12 @@ def test_grafos_al_azar(steps: list[Step], params: list[Any], rows: Any) -> None
     except (ArithmeticError, ValueError):
         assume(False)
     t = Tape(root, inputs=inputs)
-    outs, scales, errors = [], np.zeros(len(leaves)), []
+    outs, scales, failed = [], np.zeros(len(leaves)), False
     for row in rows:
         try:
             out = build_graph(steps, [Value(x) for x in row] + leaves)
-        except (ArithmeticError, ValueError) as error:
-            errors.append(type(error))
+        except (ArithmeticError, ValueError):
+            failed = True
             continue
         out.backward()
         outs.append((out.data, sum(abs(v.data * v.grad) for v in topological_order(out))))
@@ -157,8 +157,8 @@ def test_grafos_al_azar(steps: list[Step], params: list[Any], rows: Any) -> None
     grads = [v.grad for v in leaves]
     for v in leaves:
         v.grad = 0
-    if errors:
-        with pytest.raises(tuple(errors), match=r'fila \d+ del lote'):
+    if failed:  # la cinta puede toparse antes con otra operación de las que fallan
+        with pytest.raises((ArithmeticError, ValueError), match=r'fila \d+ del lote'):
             t.forward(rows)
         assert [v.grad for v in leaves] == [0, 0, 0]
         return

@@ -58,7 +58,7 @@ def direct(root: Value, inputs: list[Value], parameters: list[Value]) -> Callabl
         found = dict(zip([*parameters, *inputs], [*leaves, *row], strict=True))
         for v in order:
             if v._prev:
-                found[v] = table[v._op].value(*(found[u] for u in v._prev))
+                found[v] = table[v._op](found[v._prev[0]], found[v._prev[-1]])
             else:
                 found.setdefault(v, v.data)
         return found[root]
