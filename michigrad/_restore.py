@@ -15,7 +15,7 @@ def unchanged(objects: Iterable[Any], *attributes: str) -> Iterator[None]:
     with unchanged(nodes, 'grad'):
         loss.backward()  # mirar los gradientes sin dejar rastros
     """
-    restore = _remember(objects, attributes)
+    restore = remember(objects, *attributes)
     try:
         yield
     finally:
@@ -29,7 +29,7 @@ def all_or_nothing(objects: Iterable[Any], *attributes: str) -> Iterator[None]:
     De un array se guardan los números, y se vuelven a poner en el mismo array: así se deshace
     también un p.data -= 1, que los cambia sin cambiar de array.
     """
-    restore = _remember(objects, attributes)
+    restore = remember(objects, *attributes)
     try:
         yield
     except BaseException:
@@ -37,8 +37,8 @@ def all_or_nothing(objects: Iterable[Any], *attributes: str) -> Iterator[None]:
         raise
 
 
-def _remember(objects: Iterable[Any], attributes: tuple[str, ...]) -> Callable[[], None]:
-    """Anota los atributos; devuelve la función que los pone como estaban."""
+def remember(objects: Iterable[Any], *attributes: str) -> Callable[[], None]:
+    """Anota esos atributos; devuelve la función que los pone como estaban."""
     objects = list(objects)
     before = [(name, list(map(attrgetter(name), objects))) for name in attributes]
     arrays = [

@@ -168,6 +168,16 @@ def _parameters(module: Any) -> list[Value]:
     return list(dict.fromkeys(params))
 
 
+def _gather(modules: Iterable[Any]) -> list[Value]:
+    """Los parámetros de varios módulos, uno tras otro."""
+    try:
+        return [p for module in modules for p in module.parameters()]
+    except (AttributeError, TypeError):
+        for module in modules:  # para que el error nombre al módulo
+            _parameters(module)
+        raise
+
+
 def _named_parameters(module: Module, above: tuple[Any, ...]) -> list[tuple[str, Value]]:
     """Los pares de named_parameters; `above` son los módulos y listas que contienen a este."""
     params = _parameters(module)
@@ -291,7 +301,7 @@ class Layer(Module):
         return out[0] if len(out) == 1 else out
 
     def parameters(self) -> list[Value]:
-        return [p for n in self.neurons for p in _parameters(n)]
+        return _gather(self.neurons)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__} of [{", ".join(str(n) for n in self.neurons)}]'
@@ -349,7 +359,7 @@ class Sequential(Module):
         return x
 
     def parameters(self) -> list[Value]:
-        return list(dict.fromkeys(p for layer in self.layers for p in _parameters(layer)))
+        return list(dict.fromkeys(_gather(self.layers)))
 
     def __repr__(self) -> str:
         return f'{type(self).__name__} of [{", ".join(str(layer) for layer in self.layers)}]'

@@ -12,13 +12,12 @@ como en PyTorch con zero_grad(set_to_none=False).
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from michigrad._checks import distinct, flag, is_value, leaf, parentheses, setting
 from michigrad._numbers import assigned, number, short
-from michigrad._restore import all_or_nothing
+from michigrad._restore import all_or_nothing, remember
 
 
 def _betas(name: str, betas: Any) -> tuple[float, float]:
@@ -46,7 +45,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float) -> None:
         self.params = _parameters(params)
-        self._original = tuple(self.params)
+        self._original = list(self.params)
         self._state: dict[str, Any] = {}  # lo que pasa de un paso al siguiente
         self.lr = lr
         self.weight_decay = weight_decay
@@ -70,16 +69,19 @@ class Optimizer:
                 también con Ctrl-C, ningún parámetro cambia.
         """
         self._check_params()
+        restore = remember(self.params, 'data')
         try:
-            with all_or_nothing(self.params, 'data'):
-                updates, state = self._updates()
-                for p, update in zip(self.params, updates, strict=True):
-                    p.data -= update
-                    if type(p.data) is not float and (is_value(p) or not _is_array(p.data)):
-                        p.data = number(p.data)
-                self._state = state
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise self._explain(error) from None
+            updates, state = self._updates()
+            for p, update in zip(self.params, updates, strict=True):
+                p.data -= update
+                if type(p.data) is not float and (is_value(p) or not _is_array(p.data)):
+                    p.data = number(p.data)
+            self._state = state
+        except BaseException as error:  # también Ctrl-C
+            restore()
+            if isinstance(error, (TypeError, ValueError, ArithmeticError)):
+                raise self._explain(error) from None
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Devuelve la configuración y lo que el método recuerda, para guardarlos, como en JSON.
@@ -151,8 +153,7 @@ class Optimizer:
 
     def _check_params(self) -> None:
         """Cada parámetro tiene su lugar en la memoria del método: la lista no puede cambiar."""
-        same_length = len(self.params) == len(self._original)
-        if not same_length or any(map(operator.is_not, self.params, self._original)):
+        if self.params != self._original:
             kind = type(self).__name__
             raise ValueError(
                 f'params cambió después de armar el optimizador: armá otro, {kind}(params, lr)'
