@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 from michigrad._fields import Fields
-from michigrad._numbers import label, number, short
+from michigrad._numbers import label, number, parentheses, short
 from michigrad.engine import Value
 
 
@@ -35,12 +35,6 @@ def is_list(x: Any) -> bool:
     if isinstance(x, (str, bytes, Mapping)) or not isinstance(x, Iterable):
         return False
     return getattr(x, 'ndim', 1) > 0  # un array 0-d es un número
-
-
-def parentheses(x: Any) -> str:
-    """Lo que agrega un error cuando en vez de un resultado llegó la función que lo da."""
-    name = getattr(x, '__name__', '')
-    return f'; te faltaron los paréntesis: {name}()' if name.isidentifier() else ''
 
 
 def setting(name: str, x: Any, below: float = math.inf) -> float:

@@ -97,7 +97,13 @@ def _hint(data: Any) -> str:
             'es un Value de otra copia de la clase; reiniciá Python y usá siempre el de '
             'from michigrad.engine import Value'
         )
-    return _HINTS.get(type(data).__name__, 'usá un int o un float')
+    return parentheses(data)[2:] or _HINTS.get(type(data).__name__, 'usá un int o un float')
+
+
+def parentheses(x: Any) -> str:
+    """Lo que agrega un error cuando en vez de un resultado llegó la función que lo da."""
+    name = getattr(x, '__name__', '')
+    return f'; te faltaron los paréntesis: {name}()' if name.isidentifier() else ''
 
 
 def assigned(v: Any, field: str) -> float:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from michigrad._anomaly import detect_anomaly
-from michigrad._checks import is_value, lift, parentheses, values
-from michigrad._numbers import label, short
+from michigrad._checks import is_value, lift, values
+from michigrad._numbers import label, parentheses, short
 from michigrad._rules import Rule, key, rules
 from michigrad.engine import Value, _node, topological_order
 

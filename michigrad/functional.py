@@ -14,8 +14,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from michigrad._checks import check_reduction, is_list, is_value, lift, parentheses, setting
-from michigrad._numbers import number, short
+from michigrad._checks import check_reduction, is_list, is_value, lift, setting
+from michigrad._numbers import number, parentheses, short
 from michigrad.engine import Value
 
 _SMALLEST = math.exp(-100)  # el log de binary_cross_entropy no baja de -100, como en PyTorch

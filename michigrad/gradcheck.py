@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from michigrad._checks import is_value, leaf, lift, parentheses, setting
-from michigrad._numbers import assigned, label, short
+from michigrad._checks import is_value, leaf, lift, setting
+from michigrad._numbers import assigned, label, parentheses, short
 from michigrad._restore import unchanged
 from michigrad.engine import Value, topological_order
 

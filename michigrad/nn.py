@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from michigrad import _init as init
-from michigrad._checks import flag, is_list, is_value, lift, parentheses
-from michigrad._numbers import assigned, number, short
+from michigrad._checks import flag, is_list, is_value, lift
+from michigrad._numbers import assigned, number, parentheses, short
 from michigrad._restore import all_or_nothing
 from michigrad.engine import Value
 from michigrad.functional import softmax

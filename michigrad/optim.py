@@ -15,8 +15,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from michigrad._checks import distinct, flag, is_value, leaf, parentheses, setting
-from michigrad._numbers import assigned, number, short
+from michigrad._checks import distinct, flag, is_value, leaf, setting
+from michigrad._numbers import assigned, number, parentheses, short
 from michigrad._restore import all_or_nothing, remember
 
 
