@@ -54,7 +54,8 @@ def grad(output: Value, inputs: Any) -> tuple[Value, ...]:
     order = topological_order(output)
     path = set(wanted)  # los nodos que dependen de las entradas
     path.update(v for v in order if not path.isdisjoint(v._prev))
-    grads = {output: Value(1.0)}
+    seed = f'∂{label(output)}/∂{label(output)}' if output.name else ''  # para el dibujo
+    grads = {output: Value(1.0, name=seed)}
     for v in reversed(order):
         if v not in path or v not in grads or not v._prev:
             continue

@@ -196,6 +196,14 @@ def test_inputs_may_be_one_or_several_leaves_or_results() -> None:
     assert [g.data for g in grad(y, [x, x])] == [grad(y, x)[0].data] * 2
 
 
+def test_in_the_picture_the_first_gradient_has_a_name() -> None:
+    x = Value(2.0, name='x')
+    y = x**3
+    assert {v.name for v in topological_order(grad(y, x)[0])} == {'x', ''}
+    y.name = 'y'
+    assert {v.name for v in topological_order(grad(y, x)[0])} == {'x', '', '∂y/∂y'}
+
+
 def test_what_takes_no_part_has_derivative_zero() -> None:
     x, other = Value(2.0), Value(5.0)
     (slope, zero) = grad(3 * x, [x, other])
