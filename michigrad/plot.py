@@ -8,14 +8,13 @@ script, con `plt.show()`, o lo guarda con `plt.savefig('perdida.png')`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from michigrad._checks import is_list
-from michigrad._numbers import number
+from michigrad._checks import is_list, is_value
+from michigrad._numbers import number, short
 from michigrad.engine import Value
 from michigrad.tape import Tape
 
@@ -178,7 +177,7 @@ def _numbers(name: str, data: Any) -> Floats:
     """Pasa a un array una lista de números o Values."""
     if not is_list(data):
         raise TypeError(f'{name} es una lista de números: llegó {short(data)}')
-    return np.array([x.data if isinstance(x, Value) else number(x) for x in data], dtype=float)
+    return np.array([x.data if is_value(x) else number(x) for x in data], dtype=float)
 
 
 def _known_classes(classes: Floats, outputs: int) -> list[float]:
@@ -224,7 +223,7 @@ def _each_point(model: Callable[[list[Value]], Any], points: Floats) -> Floats:
 def _outputs(model: Callable[[list[Value]], Any], point: list[Value]) -> list[Value]:
     """Lo que da el modelo en un punto, siempre como una lista."""
     out = model(point)
-    return [v if isinstance(v, Value) else Value(v) for v in (out if is_list(out) else [out])]
+    return [v if is_value(v) else Value(v) for v in (out if is_list(out) else [out])]
 
 
 def _draw_scores(
@@ -236,9 +235,7 @@ def _draw_scores(
     ax.contourf(
         x0, x1, scores, np.linspace(middle - gap, middle + gap, 41), cmap=shades, extend='both'
     )
-    if (
-        scores.max() - scores.min() < gap / 20
-    ):  # ni un tono de diferencia: contesta siempre lo mismo
+    if scores.max() - scores.min() < gap / 20:  # ni un tono: contesta lo mismo en todos lados
         return
     for z in lines:
         if scores.min() < z < scores.max():  # si no pasa por acá, no hay línea
