@@ -235,12 +235,15 @@ def test_the_extension_says_the_format_and_no_source_is_left(
     assert Path(path).read_bytes().startswith(start)
 
 
-def test_render_without_an_extension_is_that_of_graphviz(tmp_path: Path) -> None:
+def test_render_without_an_extension_is_that_of_graphviz(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     graph = show_graph(neuron(), format='png')
     assert graph.render(tmp_path / 'a', cleanup=True) == str(tmp_path / 'a.png')
     assert graph.render('b', directory=tmp_path) == str(tmp_path / 'b.png')
     assert graph.render(tmp_path / 'c', format='svg', cleanup=True) == str(tmp_path / 'c.svg')
-    assert graph.render(outfile=tmp_path / 'd.svg') == str(tmp_path / 'd.svg')
+    assert show_graph(neuron()).render(outfile='d.svg') == 'd.svg'
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a.png', 'b', 'b.png', 'c.svg', 'd.svg']
     assert (tmp_path / 'b').read_text(encoding='utf-8') == graph.source
 

@@ -82,6 +82,19 @@ def test_an_activation_that_is_a_module_is_of_its_neuron_and_a_loss_of_none() ->
     assert not any(v in modules for v in nodes if v._op == '*' and v._prev[0] is v._prev[-1])
 
 
+def test_what_joins_two_neurons_is_of_neither() -> None:
+    random.seed(0)
+    layer = Layer(2, 2)
+    xs = inputs(2)
+    first, second = layer(xs)
+    mixed = layer.neurons[0].w[0] * xs[0] + layer.neurons[1].w[0] * xs[0]
+    assert mixed not in module_names(trace(mixed)[0])
+    for joined in (first + second, first + xs[0], first * second, (first + second).tanh()):
+        modules = module_names(trace(joined)[0])
+        assert joined not in modules
+        assert modules[first] == 'N0'
+
+
 def test_a_sum_that_starts_at_zero() -> None:
     class Perceptron(Module):
         def __init__(self) -> None:

@@ -184,7 +184,7 @@ def test_la_grilla_es_lo_que_da_la_red(seed: int) -> None:
 
 def test_la_grilla_es_lo_que_da_una_funcion_que_la_cinta_no_puede_repetir() -> None:
     def with_if(x: list[Value]) -> Value:
-        return x[0] * 2 if x[0].data > x[1].data else x[1].tanh()
+        return x[0] * 2 + x[1] if x[0].data > x[1].data else x[0] - x[1].tanh()
 
     def own_operation(x: list[Value]) -> Value:
         return Value(x[0].data ** 3, (x[0],), 'cubo')
