@@ -129,7 +129,7 @@ def main() -> None:
     print(f'Exactitud: {accuracy(model):.0%}')
     print(f'Con Values: {with_values:.2f} s, {1000 * with_values / steps:.2f} ms por paso')
     print(f'Con Tape:   {with_tape:.2f} s, {1000 * with_tape / steps:.2f} ms por paso')
-    print(f'            más {preparation:.1f} s de preparación, una sola vez')
+    print(f'            más {1000 * preparation:.0f} ms de grabarla, una sola vez')
     print(f'Tape es {with_values / with_tape:.0f} veces más rápida')
     difference = max(abs(a - b) for a, b in zip(losses, tape_losses, strict=True))
     print(f'Las pérdidas difieren en {difference:.0e} como máximo')

@@ -129,8 +129,8 @@ WRONG = {
             ),
         ],
         [
-            ('def complete(start):\n    return invent()', 'no empieza con mar'),
-            ("def complete(start):\n    return start + 'ta'", 'dan todos iguales, marta'),
+            ('def complete(start):\n    return invent()', 'no empieza con lu'),
+            ("def complete(start):\n    return start + 'na'", 'dan todos iguales, luna'),
         ],
     ],
 }
