@@ -4,7 +4,7 @@
   const module = new WebAssembly.Module(bytes);
   const BAD_FILE = 8; // lo que se le contesta a cada pedido al sistema
 
-  return (source, format) => {
+  return (source, format, engine) => {
     // Una instancia para cada dibujo: son milisegundos, y lo que un error deja mal se va con ella.
     const { exports: graphviz } = new WebAssembly.Instance(module, {
       wasi_snapshot_preview1: new Proxy(
@@ -28,7 +28,7 @@
     };
 
     const size = graphviz.malloc(4);
-    const drawn = graphviz.graphviz_render(write(source), write(format), write('dot'), size);
+    const drawn = graphviz.graphviz_render(write(source), write(format), write(engine), size);
     if (drawn === 0) {
       const start = graphviz.graphviz_last_error();
       throw new Error(new TextDecoder().decode(memory().slice(start, memory().indexOf(0, start))));

@@ -13,10 +13,12 @@ from typing import Any
 from pyodide.code import run_js
 from pyodide.ffi import JsException, to_js
 
+from michigrad._numbers import short
+
 _FORMATS = ('svg', 'dot', 'eps', 'json', 'plain', 'ps')
 
 
-def draw(source: str, format: str) -> bytes:
+def draw(source: str, format: str, engine: str) -> bytes:
     """El dibujo de `source`, que está en el lenguaje de Graphviz.
 
     Raises:
@@ -25,10 +27,10 @@ def draw(source: str, format: str) -> bytes:
     """
     if format not in _FORMATS:
         raise ValueError(
-            f'en el navegador no se dibuja en {format!r}: usá uno de {", ".join(_FORMATS)}'
+            f'en el navegador no se dibuja en {short(format)}: usá uno de {", ".join(_FORMATS)}'
         )
     try:
-        return bytes(_graphviz()(source, format).to_bytes())
+        return bytes(_graphviz()(source, format, engine).to_bytes())
     except JsException as error:
         raise RuntimeError(f'Graphviz no pudo dibujar el grafo: {error}') from error
 

@@ -220,7 +220,7 @@ def _run(source: str, format: str, engine: str, *options: str) -> bytes:
     if engine not in graphviz.ENGINES:
         raise ValueError(f"no existe el engine {short(engine)}: usá 'dot'")
     if sys.platform == 'emscripten':
-        return _browser.draw(source, format)
+        return _browser.draw(source, format, engine)
     command = _find_renderer()
     run = subprocess.run(
         [command, f'-K{engine}', f'-T{format}', *options],
