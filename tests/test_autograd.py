@@ -68,6 +68,22 @@ def test_the_first_derivative_is_that_of_backward(
     assert derivative == close([v.grad for v in leaves], abs=1e-300)
 
 
+@pytest.mark.parametrize(('expression', 'point'), CASES, ids=CASE_IDS)
+def test_backward_derives_a_derivative_too(
+    expression: Expression, point: tuple[float, ...]
+) -> None:
+    """También donde la derivada es infinita, que el motor solo no sabe escribir."""
+    if f'{expression.name} en {point}' in ARTIFACTS:
+        return
+    leaves = [Value(x) for x in point]
+    for slope in grad(expression.function(*leaves), leaves):
+        for v in leaves:
+            v.grad = 0
+        slope.backward()
+        seconds = [g.data for g in grad(slope, leaves)]
+        assert [v.grad for v in leaves] == close(seconds, abs=1e-300)
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(numbers, min_size=1, max_size=3), st.lists(steps, min_size=1, max_size=8))
 def test_random_expressions_equal_live_pytorch(data: list[float], program: list[Any]) -> None:

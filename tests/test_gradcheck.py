@@ -285,6 +285,48 @@ def test_bad_arguments(call: Any, error: type[Exception], message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize('junk', [None, 'a', [1.0], np.ones(2), Value(1.0), 10**400])
+def test_data_that_is_not_a_number_is_told(junk: Any) -> None:
+    x = Value(1.0, name='x')
+    x.data = junk
+    with pytest.raises((TypeError, OverflowError), match='data de x tiene que ser un número'):
+        gradcheck(square, x)
+    assert x.data is junk
+
+
+def test_a_result_whose_data_is_not_a_number_is_told() -> None:
+    def broken(x: Value) -> Value:
+        out = x * 2
+        out.name, out.data = 'out', None  # type: ignore[assignment]
+        return out
+
+    with pytest.raises(TypeError, match='data de out tiene que ser un número y es None'):
+        gradcheck(broken, 1.0)
+
+
+@pytest.mark.parametrize('junk', [None, 'a', [1.0], math.nan])
+def test_what_was_in_grad_does_not_matter_and_stays(junk: Any) -> None:
+    x, w = Value(2.0), Value(3.0)
+    x.grad = w.grad = junk
+    assert gradcheck(lambda v: v * w, x)
+    assert x.grad is junk
+    assert w.grad is junk
+
+
+def test_messages_are_short() -> None:
+    x = Value(2.0, name='x' * 500)
+    calls: list[Callable[[], Any]] = [
+        lambda: gradcheck([1.0] * 1000, x),  # type: ignore[arg-type]
+        lambda: gradcheck(lambda v: [v] * 1000, x),  # type: ignore[arg-type,return-value]
+        lambda: gradcheck(lambda v: v.relu() if v > 2 else v * 3, x),
+        lambda: gradcheck(square, x * 2),
+    ]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError, ArithmeticError)) as caught:
+            call()
+        assert max(map(len, str(caught.value).splitlines())) < 500
+
+
 def test_tolerances_are_those_of_the_documentation() -> None:
     almost = operation(lambda x: x**2, lambda x, _: 2 * x * (1 + 5e-4))
     assert gradcheck(almost, 2.0)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from michigrad import nn
+from michigrad._checks import lift
 from michigrad.engine import Value, topological_order
 from michigrad.functional import mse_loss
 from michigrad.nn import (
@@ -222,7 +224,14 @@ def test_a_neuron_that_inherits_and_changes_the_call() -> None:
     assert layer(x).data == pytest.approx(expected)
 
 
-def test_a_layer_lifts_each_input_once() -> None:
+def test_a_layer_looks_at_each_input_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, seen = Layer(3, 4), []
+    monkeypatch.setattr(nn, 'lift', lambda x: seen.append(x) or lift(x))  # type: ignore[func-returns-value]
+    layer(iter([1.0, 2.0, 3.0]))
+    assert seen == [1.0, 2.0, 3.0]
+
+
+def test_in_the_graph_each_input_is_one_node() -> None:
     out = Layer(3, 4)([1.0, 2.0, 3.0])
     leaves = {v for y in out for v in topological_order(y) if not v._prev and not v.name}
     assert sorted(v.data for v in leaves) == [1.0, 2.0, 3.0]
@@ -389,6 +398,25 @@ def test_loading_is_all_or_nothing(change: Any, error: type[Exception], message:
     with pytest.raises(error, match=message):
         model.load_state_dict(state)
     assert model.state_dict() == before
+
+
+def test_loading_that_is_interrupted_changes_nothing() -> None:
+    class Interrupting(Value):
+        armed = False
+
+        def __setattr__(self, name: str, x: Any) -> None:
+            if name == 'data' and self.armed:
+                Interrupting.armed = False
+                raise KeyboardInterrupt
+            super().__setattr__(name, x)
+
+    neuron = Neuron(2)
+    neuron.b = Interrupting(0.5)
+    before = neuron.state_dict()
+    Interrupting.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        neuron.load_state_dict(dict.fromkeys(before, 7.0))
+    assert neuron.state_dict() == before
 
 
 def test_loading_needs_a_dict() -> None:
