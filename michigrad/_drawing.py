@@ -174,7 +174,8 @@ def draw(
         home = _home(clusters.get(v, ''), homes)
         home.node(ids[v], text if aside else f'{{{text}}}', **_LOOKS[kind(v, nodes[-1])])
         if v in operations:
-            home.node(operations[v], op, **_OPERATION)
+            dot = {'fontsize': '24'} if op == '·' else {}  # a 14 no se ve
+            home.node(operations[v], op, **_OPERATION, **dot)
     for path in sorted([*homes][1:], key=lambda path: -path.count('.')):
         homes[path.rpartition('.')[0]].subgraph(homes[path])
     edges = [(operation, ids[v]) for v, operation in operations.items()]

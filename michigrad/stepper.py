@@ -1,9 +1,15 @@
-"""Backpropagation paso a paso: una página para recorrer la ida y la vuelta nodo por nodo."""
+"""Backpropagation paso a paso: una página para recorrer la ida y la vuelta nodo por nodo.
+
+La página está en page/ y hace las cuentas ella misma. De acá recibe el grafo con sus números, cómo
+se escribe, el dibujo y, de las operaciones propias, lo que se midió llamando a su `_backward`.
+"""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
+import gzip
 import html
 import importlib.resources
 import json
@@ -12,23 +18,17 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from michigrad._drawing import Box, draw, graph_nodes, name_of
-from michigrad._story import (
-    OBVIOUS,
-    Term,
-    expression,
-    labels,
-    minus,
-    number,
-    number_term,
-    shorten,
-    slope_symbols,
-)
+from michigrad._drawing import Box, draw, graph_nodes, kind, name_of
+from michigrad._notation import Row, Term, box_name, labels, row, significant
+from michigrad._numbers import assigned
+from michigrad._restore import unchanged
 from michigrad.engine import Value
 
 if sys.platform == 'emscripten':
@@ -36,6 +36,21 @@ if sys.platform == 'emscripten':
 
 _MAX_VALUES = 300
 _SVG = 'http://www.w3.org/2000/svg'
+_SCRIPTS = ('engine.js', 'notation.js', 'story.js', 'board.js', 'page.js')
+
+# El texto que le da el ancho a cada caja: los números de la página cambian, y la caja no.
+_WIDEST_NUMBER = '−0.01235'
+
+# Lo que un notebook pone en su marco: la página, comprimida. El dibujo que queda donde no se
+# permiten scripts va aparte, y así todo junto no pesa más que la página sola.
+_UNPACK = (
+    '<script>(async () => {'
+    'const bytes = Uint8Array.from(atob("PAGE"), (letter) => letter.charCodeAt());'
+    'const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));'
+    'const page = await new Response(plain).text();'
+    'document.open(); document.write(page); document.close();'
+    '})()</script>'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,30 +83,40 @@ class BackpropPage:
             print(f'No encontré un navegador: abrí {path}')
 
     def _repr_html_(self) -> str:
-        # Un notebook que no es de confianza borra el iframe y los scripts: queda la imagen.
+        # El marco tapa la imagen. Un notebook que no es de confianza borra el marco, y queda ella.
         picture = base64.b64encode(self.picture.encode()).decode()
+        page = base64.b64encode(gzip.compress(self.html.encode(), mtime=0)).decode()
         return (
-            '<details><summary>El grafo como imagen fija</summary>'
+            '<div style="position: relative; height: 640px; overflow: hidden">'
             '<img alt="El grafo con los gradientes que deja backward()"'
-            ' style="max-width: 100%; background: white"'
-            f' src="data:image/svg+xml;base64,{picture}"></details>'
+            ' style="max-width: 100%; max-height: 100%; background: white"'
+            f' src="data:image/svg+xml;base64,{picture}">'
             '<iframe title="Backpropagation paso a paso" sandbox="allow-scripts"'
-            ' style="width: 100%; height: 640px; border: 0"'
-            f' srcdoc="{html.escape(self.html)}"></iframe>'
+            ' style="position: absolute; top: 0; left: 0; width: 100%; height: 100%; border: 0;'
+            f' background: white" srcdoc="{html.escape(_UNPACK).replace("PAGE", page)}"></iframe>'
+            '</div>'
         )
 
 
 def show_backprop(root: Value, rankdir: str = 'LR') -> BackpropPage:
     """Arma una página para recorrer, de a un nodo, el cálculo de `root` y de sus gradientes.
 
-    Primero aparecen los valores, en orden; después el resultado recibe gradiente 1 y cada
-    operación lo reparte entre sus operandos, con la regla de la cadena escrita con los números de
-    ese grafo: ∂L/∂W₀ += ∂L/∂(x₀·W₀) · x₀ = −0.2600 · 0.5000 = −0.1300. El último paso muestra lo
-    que dejaría `root.backward()`, incluso en las hojas que ya tenían un gradiente acumulado. El
-    grafo queda como estaba: ni los datos ni los gradientes cambian.
+    Primero se ven las hojas; después cada operación calcula su valor; después el resultado recibe
+    gradiente 1 y cada operación lo reparte entre sus operandos, con la regla de la cadena escrita:
+    ∂L/∂W₀ += ∂L/∂u · ∂u/∂W₀ = ∂L/∂u · x₀ = −0.2600 · 0.5 = −0.1300. El último paso muestra lo que
+    deja `root.backward()` con los gradientes en cero, como después de `zero_grad()`; si alguna hoja
+    ya tenía un gradiente, en «Opciones» se puede partir de él.
+
+    En la página se prueba: se cambia el número de una hoja y lo demás lo sigue, y se dan pasos de
+    descenso por el gradiente. Se ajustan las hojas con nombre de peso o de sesgo (W₀, b,
+    L0.N1.w0) o, si no hay ninguna, todas las que tienen nombre. Una hoja de la que depende una
+    operación propia no se puede cambiar: la página no sabe calcularla.
+
+    El grafo queda como estaba: ni los datos ni los gradientes cambian.
 
     Args:
-        root: el resultado; se muestra todo lo que hizo falta para calcularlo.
+        root: el resultado; se muestra todo lo que hizo falta para calcularlo. También puede ser de
+            una clase propia que tenga `data`, `grad`, `_prev`, `_op` y `_backward`.
         rankdir: hacia dónde avanza el cálculo: 'LR', 'TB', 'RL' o 'BT'.
 
     Returns:
@@ -99,8 +124,9 @@ def show_backprop(root: Value, rankdir: str = 'LR') -> BackpropPage:
         `.save('backprop.html')` la guarda.
 
     Raises:
-        TypeError: si `root` no es un Value.
-        ValueError: si `rankdir` no existe o si hay más de 300 Values.
+        TypeError: si `root` no es un Value, o si algún `data` o `grad` no es un número.
+        ValueError: si `rankdir` no existe, si hay más de 300 Values o si a una operación propia le
+            falta su `_backward`.
         RuntimeError: si no hay con qué dibujar el grafo.
     """
     nodes = graph_nodes(root)
@@ -109,204 +135,259 @@ def show_backprop(root: Value, rankdir: str = 'LR') -> BackpropPage:
             f'el grafo tiene {len(nodes)} Values y paso a paso se siguen {_MAX_VALUES} como '
             'máximo: mostrá la pérdida de un solo ejemplo, con una red más chica'
         )
-    before = [(v.data, v.grad, v.name) for v in nodes]
-    try:
-        story = _Story(root, nodes)
-        steps = [*story.forward(), *story.backward()]
-        svg = story.draw(rankdir)
-    finally:
-        for v, (data, grad, name) in zip(nodes, before, strict=True):
-            v.data, v.grad, v.name = data, grad, name
+    terms = labels(root, nodes)
+    grads, measured = backpropagate(nodes)
+    svg = _picture(nodes, terms, grads, rankdir)
     content = {
+        'style': _read('style.css'),
+        'script': '\n'.join(map(_read, _SCRIPTS)),
         'svg': svg,
-        'story': _json(
-            {'nodes': story.facts(), 'steps': [dataclasses.asdict(step) for step in steps]}
-        ),
+        'graph': describe(nodes, terms, measured, rankdir),
     }
-    template = importlib.resources.files('michigrad').joinpath('stepper.html')
     # De una sola pasada: un nombre que se escriba como una marca no se reemplaza.
-    page = re.sub(
-        '<!--(svg|story)-->',
-        lambda mark: content[mark[1]],
-        template.read_text(encoding='utf-8'),
-    )
+    page = re.sub(r'<!--(\w+)-->', lambda mark: content[mark[1]], _read('index.html'))
     return BackpropPage(page, svg)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Line:
-    """Una cuenta: hasta el último igual, su resultado, y qué muestra de qué nodo.
+# ---- Los gradientes ----
 
-    `grad` y `exact` son el gradiente con el que queda el nodo; en la ida están vacíos, porque lo
-    que aparece es su dato.
+
+class _Gain(NamedTuple):
+    """Lo que una operación propia le da al nodo `to`: su parte, y cuánto por unidad de gradiente.
+
+    `overwrites` dice si la puso en lugar de lo que había, con = en vez de +=.
     """
 
-    text: str
-    answer: str
-    node: str
-    grad: str = ''
-    exact: str = ''
-    note: str = ''
+    to: int
+    gain: float
+    slope: float
+    overwrites: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class _Step:
-    """Un paso: el nodo que trabaja (ninguno en el último), un título y sus cuentas."""
+class _Measured(NamedTuple):
+    """Lo que reparte una operación propia cuando recibe el gradiente `grad`."""
 
-    phase: str
-    node: str
-    caption: str
-    lines: list[_Line]
-    given: bool = False  # no hay nada que calcular: es una hoja
+    grad: float
+    gains: list[_Gain]
 
 
-class _Story:
-    """Recorre el grafo como `backward`, anotando cada cuenta. Deja los gradientes cambiados."""
+def backpropagate(nodes: Sequence[Any]) -> tuple[list[float], dict[Any, _Measured]]:
+    """Los gradientes que deja `backward` desde cero, y lo que se midió en las operaciones propias.
 
-    def __init__(self, root: Value, nodes: list[Value]) -> None:
-        self.root = root
-        self.nodes = nodes
-        self.ids = {v: f'n{i}' for i, v in enumerate(nodes)}
-        self.terms = labels(root, nodes)
-        # Todos los gradientes por los que pasa cada nodo; los intermedios empiezan en 0.
-        self.grads: dict[Value, list[float]] = {v: [0 if v._prev else v.grad] for v in nodes}
-        self.slopes: dict[Value, list[str]] = {v: [] for v in nodes}
+    No cambia ningún nodo, salvo mientras corre el `_backward` de una operación propia.
+    """
+    places = {v: i for i, v in enumerate(nodes)}
+    grads = [0.0] * len(nodes)
+    grads[-1] = 1.0
+    measured = {}
+    for v in reversed(nodes):
+        grad = grads[places[v]]
+        slopes = getattr(v, '_local_derivatives', None if v._prev else ())
+        if slopes is None:
+            measured[v] = _measure(v, nodes, grad)
+            for to, gain, _, overwrites in measured[v].gains:
+                grads[to] = gain if overwrites else grads[to] + gain
+        else:
+            for operand, slope in zip(v._prev, slopes, strict=True):
+                if slope is not None:
+                    grads[places[operand]] += slope * grad
+    return grads, measured
 
-    def _expression(self, v: Value) -> Term:
-        return expression(v._op, [self.terms[operand] for operand in v._prev])
 
-    def forward(self) -> Iterator[_Step]:
-        """Los pasos de la ida: cada valor, después de sus operandos."""
-        for v in self.nodes:
-            sides = [self.terms[v].text]
-            if v._prev:
-                numbers = [number_term(operand.data) for operand in v._prev]
-                if v._op in ('+', '-', '*', '/'):
-                    numbers[0] = Term(numbers[0].text)  # un signo al principio no se confunde
-                symbols = self._expression(v).text
-                sides += [symbols] if symbols != sides[0] else []
-                sides += [expression(v._op, numbers).text.replace('·', ' · ')]
-            line = _Line(' = '.join([*sides, '']), number(v.data), self.ids[v])
-            op = shorten(v._op)
-            caption = (
-                f'La operación {op} calcula un valor' if v._prev else 'Una hoja: su dato está dado'
-            )
-            yield _Step('forward', self.ids[v], caption, [line], given=not v._prev)
+_measuring = threading.Lock()
 
-    def backward(self) -> Iterator[_Step]:
-        """Los pasos de la vuelta; aplica a los Values las mismas sumas que `backward`."""
-        for v in self.nodes:
-            v.grad = self.grads[v][0]
-        caption = 'El resultado empieza con gradiente 1'
-        if any(v.grad for v in self.nodes):
-            caption += '; las hojas suman sobre el gradiente que ya tenían'
-        self.root.grad += 1
-        first = self._line(self.root, self.grads[self.root][0], 1, '')
-        yield _Step('backward', self.ids[self.root], caption, [first])
-        for v in reversed(self.nodes):
-            if v._prev or v._rule:
-                caption = f'{self.terms[v].text} reparte su gradiente, {number(v.grad)}'
-                rule = self._own_rule if v._rule or v._children else self._local_rule
-                yield _Step('backward', self.ids[v], caption, list(rule(v)))
-        yield _Step('backward', '', 'Listo: así deja los gradientes backward()', [], given=True)
 
-    def _local_rule(self, v: Value) -> Iterator[_Line]:
-        """Una operación del motor: derivada local por gradiente, operando por operando."""
-        symbols = slope_symbols(v._op, [self.terms[operand] for operand in v._prev])
-        for operand, slope, symbol in zip(v._prev, (v._da, v._db), symbols, strict=False):
-            before = operand.grad
-            gain = 0 if slope is None else slope * v.grad
-            operand.grad += gain
-            local, factor = self._derivative(v, operand), number_term(slope or 0)
-            sides = [local, factor.text] if symbol in OBVIOUS else [local, symbol, factor.text]
-            self.slopes[v].append(' = '.join(sides))
-            how = (
-                f'{self._derivative(self.root, v)} · {symbol or local} = '
-                f'{number(v.grad)} · {factor.within(1)} = '
-            )
-            note = 'por acá no pasa gradiente' if slope is None else ''
-            yield self._line(operand, before, gain, how, note)
+def _measure(v: Any, nodes: Sequence[Any], grad: float) -> _Measured:
+    """Lo que el `_backward` de `v` le da a cada nodo; datos y gradientes quedan como estaban."""
+    with _measuring, unchanged(nodes, 'data', 'grad'):
+        gains = _run(v, nodes, grad, 0.0)
+        per_unit = _run(v, nodes, 1.0, 0.0)
+        onto_one = _run(v, nodes, grad, 1.0)
+    touched = [
+        i
+        for i, u in enumerate(nodes)
+        if u is not v and (u in v._prev or gains[i] or onto_one[i] != 1)
+    ]
+    # Sumada a 1, una parte enorme no cambia: no por eso pisó lo que había.
+    return _Measured(
+        grad,
+        [
+            _Gain(i, gains[i], per_unit[i], onto_one[i] == gains[i] and abs(gains[i]) < 1e15)
+            for i in sorted(touched, key=lambda i: _slot(v, nodes[i]))
+        ],
+    )
 
-    def _own_rule(self, v: Value) -> Iterator[_Line]:
-        """Una operación propia: lo que su `_backward` suma partiendo de gradientes en 0."""
-        before = {u: u.grad for u in self.nodes}
-        for u in self.nodes:
-            if u is not v:
-                u.grad = 0
-        v._backward()
-        gains = {u: u.grad for u in self.nodes}
-        for u, grad in before.items():
-            u.grad = grad
-        v._backward()
-        changed = [u for u in self.nodes if u.grad is not before[u]]
-        for u in dict.fromkeys([*v._prev, *changed]):
-            grad = before[u]
-            how = f'{self._derivative(self.root, v)} · {self._derivative(v, u)} = '
-            if v.grad and math.isfinite(v.grad):
-                slope = number_term(gains[u] / v.grad)
-                self.slopes[v].append(f'{self._derivative(v, u)} = {slope.text}')
-                how += f'{number(v.grad)} · {slope.within(1)} = '
-            note = '' if v._rule else 'esta operación no tiene _backward'
-            if u.grad == gains[u] != grad + gains[u]:
-                note = f'pisó el {number(grad)} que había: ¿dice = en vez de +=?'
-            yield self._line(u, grad, gains[u], how, note)
 
-    def _line(self, v: Value, before: float, gain: float, how: str, note: str = '') -> _Line:
-        """Anota que `v` pasó de `before` a su gradiente de ahora, sumándole `gain`."""
-        self.grads[v].append(v.grad)
-        if before and not note:
-            note = f'acumula {number(before)} + {number_term(gain).within(1)} = {number(v.grad)}'
-        text = f'{self._derivative(self.root, v)} += {how}'
-        return _Line(text, number(gain), self.ids[v], number(v.grad), minus(str(v.grad)), note)
+def _run(v: Any, nodes: Sequence[Any], grad: float, start: float) -> list[float]:
+    """Los gradientes que deja el `_backward` de `v` si recibió `grad` y los demás eran `start`."""
+    for u in nodes:
+        u.grad = start
+    v.grad = grad
+    v._backward()
+    return [float(assigned(u, 'grad')) for u in nodes]
 
-    def _derivative(self, of: Value, wrt: Value) -> str:
-        return f'∂{self.terms[of].atom}/∂{self.terms[wrt].atom}'
 
-    def facts(self) -> dict[str, dict[str, object]]:
-        """Lo que la página sabe de cada nodo además de lo que cuentan los pasos."""
-        return {
-            self.ids[v]: {
-                'name': self.terms[v].text,
-                'op': f'{shorten(v._op)}: {self._expression(v).text}' if v._prev else '',
-                'operands': [self.ids[operand] for operand in dict.fromkeys(v._prev)],
-                'data': number(v.data),
-                'exactData': minus(str(v.data)),
-                'grad': number(self.grads[v][0]),
-                'exactGrad': minus(str(self.grads[v][0])),
-                'slopes': list(dict.fromkeys(self.slopes[v])),
+def _slot(v: Any, operand: Any) -> int:
+    """El lugar de `operand` entre los operandos de `v`; si no es uno, al final."""
+    operands = list(v._prev)
+    return operands.index(operand) if operand in operands else len(operands)
+
+
+# ---- Lo que la página sabe ----
+
+
+def describe(
+    nodes: Sequence[Any],
+    terms: Mapping[Any, Term],
+    measured: Mapping[Any, _Measured],
+    rankdir: str = 'LR',
+) -> str:
+    """El grafo en JSON, con nodos nombrados por su lugar: números, operaciones y cómo se escriben.
+
+    Se puede escribir adentro de un <script>: nada en él parece HTML.
+    """
+    places = {v: i for i, v in enumerate(nodes)}
+    rows: dict[Row, int] = {}
+    kinds = [kind(v, None) for v in nodes]
+    facts = []
+    for v, look in zip(nodes, kinds, strict=True):
+        exponent = getattr(v, '_fixed_exponent', None)
+        is_leaf = not v._prev
+        facts.append(
+            {
+                'name': terms[v].text,
+                'rank': terms[v].rank,
+                'operands': [places[operand] for operand in v._prev],
+                'row': rows.setdefault(row(v), len(rows)),
+                'rule': None
+                if is_leaf or v in measured
+                else '**n'
+                if exponent is not None
+                else v._op,
+                'exponent': exponent,
+                'data': assigned(v, 'data'),
+                'grad': assigned(v, 'grad') if is_leaf else 0,
+                'slopes': getattr(v, '_local_derivatives', ()) or (),
+                'measured': measured.get(v),
+                'trainable': is_leaf
+                and (look == 'parameter' if 'parameter' in kinds else bool(name_of(v))),
             }
-            for v in self.nodes
-        }
-
-    def draw(self, rankdir: str) -> str:
-        """El SVG de show_graph con un id en cada nodo, arista y operación, y el estado final."""
-        boxes = {}
-        for v in self.nodes:
-            grad = max(map(number, self.grads[v]), key=len)  # que entren todos
-            boxes[v] = Box(name_of(v) or self.terms[v].text, number(v.data), grad, v._op)
-        graph = draw(self.nodes, boxes, rankdir=rankdir)
-        # Sin el espacio de nombres, los elementos se llaman g y text a secas.
-        text = graph.pipe('svg', encoding='utf-8').replace(f' xmlns="{_SVG}"', '', 1)
-        svg = ElementTree.fromstring(text)
-        by_id = {id: v for v, id in self.ids.items()}
-        for group in svg.iter('g'):
-            name = group.findtext('title', '')
-            for title in group.findall('title'):
-                group.remove(title)  # se vería al apuntar con el mouse
-            operation = re.search(r'(n\d+)op', name)
-            if operation:  # la elipse o una de sus aristas
-                group.set('data-op', operation[1])
-            if group.get('class') == 'node':
-                group.set('id', name)
-            if name in by_id:
-                data_text, grad_text = group.findall('text')[-2:]
-                data_text.text = f'data {number(by_id[name].data)}'
-                grad_text.text = f'grad {number(self.grads[by_id[name]][-1])}'
-        svg.set('xmlns', _SVG)
-        return ElementTree.tostring(svg, encoding='unicode')
-
-
-def _json(content: object) -> str:
-    """JSON que se puede escribir adentro de un <script>: nada en él parece HTML."""
-    text = json.dumps(content)
+        )
+    content = {'rankdir': rankdir, 'rows': [r._asdict() for r in rows], 'nodes': facts}
+    text = json.dumps(_plain(content), separators=(',', ':'))
     return text.replace('&', r'\u0026').replace('<', r'\u003c').replace('>', r'\u003e')
+
+
+def _plain(content: Any) -> Any:
+    """Lo mismo, sin lo que JSON no tiene: los infinitos y nan pasan a ser texto."""
+    if isinstance(content, dict):
+        return {key: _plain(x) for key, x in content.items()}
+    if isinstance(content, (list, tuple)):
+        if isinstance(content, _Measured):
+            return {'grad': _plain(content.grad), 'gains': _plain([*map(list, content.gains)])}
+        return [_plain(x) for x in content]
+    if isinstance(content, float):
+        return float(content) if math.isfinite(content) else str(content).replace('inf', 'Infinity')
+    return content
+
+
+@functools.cache
+def _read(name: str) -> str:
+    """Uno de los archivos de la página."""
+    file = importlib.resources.files('michigrad').joinpath('page', name)
+    return file.read_text(encoding='utf-8').strip()
+
+
+# ---- El dibujo ----
+
+
+def _picture(
+    nodes: Sequence[Any], terms: Mapping[Any, Term], grads: Sequence[float], rankdir: str
+) -> str:
+    """El SVG del grafo, con un id en cada nodo, flecha y operación, y lo que deja `backward`."""
+    boxes = {
+        v: Box(box_name(v, terms), _WIDEST_NUMBER, _WIDEST_NUMBER, row(v).symbol) for v in nodes
+    }
+    graph = draw(nodes, boxes, rankdir=rankdir, stacked=True)
+    # En las flechas se escribe la derivada local: que haya lugar.
+    graph.graph_attr |= {'ranksep': '0.75', 'nodesep': '0.25'}
+    # Sin el espacio de nombres, los elementos se llaman g y text a secas.
+    text = graph.pipe('svg', encoding='utf-8').replace(f' xmlns="{_SVG}"', '', 1)
+    svg = ElementTree.fromstring(text)
+    _name_parts(svg, nodes)
+    for i, v in enumerate(nodes):
+        data, grad = svg.findall(f'.//g[@id="n{i}"]/text')[-2:]
+        data.text = f'data {significant(assigned(v, "data"))}'
+        grad.text = f'grad {significant(grads[i])}'
+    _lighten(svg)
+    svg.set('xmlns', _SVG)
+    return ElementTree.tostring(svg, encoding='unicode')
+
+
+def _name_parts(svg: ElementTree.Element, nodes: Sequence[Any]) -> None:
+    """Dice qué es cada parte: la caja n3, la elipse n3op y, de una flecha, a qué operando lleva."""
+    places = {v: i for i, v in enumerate(nodes)}
+    slots: dict[str, list[int]] = {}
+    for v, i in places.items():
+        for slot, operand in enumerate(v._prev):
+            slots.setdefault(f'n{places[operand]}->n{i}op', []).append(slot)
+    for group in svg.iter('g'):
+        name = group.findtext('title', '')
+        for title in group.findall('title'):
+            group.remove(title)  # se vería al apuntar con el mouse
+        operation = re.search(r'(n\d+)op', name)
+        if operation:  # la elipse o una de sus flechas
+            group.set('data-op', operation[1])
+        if name in slots:
+            group.set('data-slot', str(slots[name].pop()))
+        group.attrib.pop('id', None)
+        if group.get('class') == 'node':
+            group.set('id', name)
+            look = 'operation' if operation else kind(nodes[int(name[1:])], nodes[-1])
+            group.set('class', f'node {look}')
+
+
+_FONT = {'font-family': 'Arial, Liberation Sans, Helvetica, sans-serif', 'font-size': '14'}
+_REPEATED = {
+    'font-family': 'Helvetica,sans-Serif',
+    'font-size': '14.00',
+    'text-anchor': 'middle',
+    'stroke': 'black',
+    'fill': 'none',
+}
+_SPACE = '{http://www.w3.org/XML/1998/namespace}space'
+
+
+def _lighten(svg: ElementTree.Element) -> None:
+    """Achica el dibujo: lo que Graphviz repite se dice una vez, y sin cifras que no se ven."""
+    for part in svg.iter():
+        part.tail = None
+        part.text = (part.text or '').replace('\xa0', ' ') if part.tag == 'text' else None
+        part.attrib.pop(_SPACE, None)
+        for name, value in list(part.attrib.items()):
+            if _REPEATED.get(name) == value:
+                del part.attrib[name]
+            elif name in ('d', 'points', 'x', 'y', 'cx', 'cy'):
+                part.set(name, re.sub(r'-?\d+\.\d+', lambda x: f'{float(x[0]):.1f}', value))
+    for node in svg.iterfind('.//g[@id]'):
+        if node[0].tag != 'ellipse':
+            _square(node[0])
+    for graph in svg.iterfind('g'):
+        graph.attrib.update(_FONT | {'text-anchor': 'middle', 'stroke': '#000'})
+    style = ElementTree.Element('style')
+    style.text = 'path,polyline{fill:none}text{stroke:none}'
+    svg.insert(0, style)
+
+
+def _square(outline: ElementTree.Element) -> None:
+    """Pasa a <rect> el contorno de una caja, que Graphviz escribe punto por punto."""
+    rounded = outline.tag == 'path'
+    points = outline.attrib.pop('d' if rounded else 'points')
+    numbers = [float(x) for x in re.findall(r'-?\d+\.?\d*', points)]
+    xs, ys = numbers[::2], numbers[1::2]
+    outline.tag = 'rect'
+    for name, low, high in (('x', min(xs), max(xs)), ('y', min(ys), max(ys))):
+        outline.set(name, f'{low:.1f}')
+        outline.set('width' if name == 'x' else 'height', f'{high - low:.1f}')
+    if rounded:
+        outline.set('rx', '8')

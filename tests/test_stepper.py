@@ -1,15 +1,17 @@
-"""show_backprop sin navegador: los pasos, sus números y lo que no tiene que cambiar.
+"""show_backprop sin navegador: lo que la página recibe, el dibujo y lo que no tiene que cambiar.
 
-El juez de los gradientes es `Value.backward`; el de las fórmulas es Python, que las evalúa.
+El juez de los gradientes es `Value.backward`. Lo que la página calcula y escribe con eso se prueba
+en test_stepper_script.py, y cómo se ve y se maneja, en test_stepper_browser.py.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import math
+import gzip
+import html
 import random
 import re
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,9 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from michigrad._notation import significant
 from michigrad.engine import Value, topological_order
 from michigrad.nn import MLP
 from michigrad.stepper import show_backprop
+from michigrad.visualize import show_graph, show_graph_interactive
+from tests.page_script import graph_of
 from tests.screenshots import neuron
 
 
@@ -30,38 +35,6 @@ def xor_loss() -> Value:
     random.seed(0)
     loss: Value = (MLP(2, [2, 1])([1, 0]) - 1) ** 2
     return loss
-
-
-def story(root: Value, **kwargs: str) -> Any:
-    """Lo que la página cuenta: sus nodos y sus pasos."""
-    page = show_backprop(root, **kwargs).html
-    (content,) = re.findall(r'<script type="application/json" id="story">(.*?)</script>', page)
-    assert not set('<>&') & set(content)  # nada que HTML pueda leer como suyo
-    return json.loads(content)
-
-
-def formulas(root: Value) -> list[str]:
-    return [
-        line['text'] + line['answer'] for step in story(root)['steps'] for line in step['lines']
-    ]
-
-
-def notes(root: Value) -> list[str]:
-    return [line['note'] for step in story(root)['steps'] for line in step['lines'] if line['note']]
-
-
-def final_grads(root: Value) -> list[float]:
-    """Los gradientes del último paso, en orden topológico y con todos sus dígitos."""
-    told = story(root)
-    grads = {id: node['exactGrad'] for id, node in told['nodes'].items()}
-    for step in told['steps']:
-        grads |= {line['node']: line['exact'] for line in step['lines'] if line['exact']}
-    return [float(grad.replace('−', '-')) for grad in grads.values()]
-
-
-def backward_grads(root: Value) -> list[float]:
-    root.backward()
-    return [float(v.grad) for v in topological_order(root)]
 
 
 def cube(x: Value) -> Value:
@@ -75,268 +48,108 @@ def cube(x: Value) -> Value:
     return out
 
 
-# ---- Los pasos ----
+# ---- Lo que la página recibe ----
 
 
-def test_the_neuron_of_the_readme() -> None:
-    loss = neuron()
-    told = formulas(loss)
-    assert 'x₀·W₀ = 0.5000 · 0.3745 = 0.1873' in told
-    assert 'ŷ = x₀·W₀ + x₁·W₁ + b = 1.1380 + 0.7320 = 1.8700' in told
-    assert 'L = (y − ŷ)² = 0.1300² = 0.0169' in told
-    assert '∂L/∂L += 1.0000' in told
-    assert '∂L/∂ŷ += ∂L/∂(y − ŷ) · (−1) = 0.2600 · (−1.0000) = −0.2600' in told
-    assert told[-1] == '∂L/∂W₀ += ∂L/∂(x₀·W₀) · x₀ = −0.2600 · 0.5000 = −0.1300'
-
-
-def test_forward_goes_in_topological_order_and_backward_returns() -> None:
+def test_the_numbers_and_the_derivatives_of_each_node() -> None:
     loss = xor_loss()
     order = topological_order(loss)
-    ids = {v: f'n{i}' for i, v in enumerate(order)}
-    steps = story(loss)['steps']
-    forward = [step['node'] for step in steps if step['phase'] == 'forward']
-    backward = [step['node'] for step in steps if step['phase'] == 'backward']
-    assert forward == list(ids.values())
-    assert backward == [ids[loss], *(ids[v] for v in reversed(order) if v._prev), '']
-    assert [step['given'] for step in steps[: len(order)]] == [not v._prev for v in order]
+    nodes = graph_of(loss)['nodes']
+    assert [node['data'] for node in nodes] == [v.data for v in order]
+    assert [node['operands'] for node in nodes] == [
+        [order.index(u) for u in v._prev] for v in order
+    ]
+    assert [tuple(node['slopes']) for node in nodes] == [v._local_derivatives for v in order]
+    assert [node['rule'] for node in nodes if node['operands']].count('**n') == 1
 
 
-def test_each_operation_gives_to_each_of_its_operands() -> None:
-    loss = xor_loss()
-    order = topological_order(loss)
-    steps = story(loss)['steps'][len(order) + 1 : -1]
-    for v, step in zip([v for v in reversed(order) if v._prev], steps, strict=True):
-        assert [line['node'] for line in step['lines']] == [f'n{order.index(u)}' for u in v._prev]
+def test_the_leaves_that_are_adjusted() -> None:
+    def adjusted(root: Value) -> list[str]:
+        return [node['name'] for node in graph_of(root)['nodes'] if node['trainable']]
+
+    assert adjusted(neuron()) == ['W₀', 'W₁', 'b']
+    assert adjusted((Value(3.0, name='x') - 1) ** 2) == ['x']  # sin pesos, las que tienen nombre
+    assert adjusted(Value(3.0) * 2) == []
 
 
-def test_a_node_used_twice_accumulates() -> None:
-    x = Value(3.0, name='x')
-    assert notes(x * x) == ['acumula 3.0000 + 3.0000 = 6.0000']
+def test_infinities_and_nan_travel_as_text() -> None:
+    x = Value(0.0, name='x')
+    assert graph_of(x.sqrt() * float('nan'))['nodes'][1]['slopes'] == ['Infinity']
+    assert graph_of(Value(float('-inf')) * 1)['nodes'][0]['data'] == '-Infinity'
 
 
-def test_leaves_accumulate_on_the_gradient_that_they_had() -> None:
-    loss = neuron()
-    (W0,) = (v for v in topological_order(loss) if v.name == 'W₀')
-    W0.grad = 0.5
-    assert 'acumula 0.5000 + (−0.1300) = 0.3700' in notes(loss)
-    assert any('ya tenían' in step['caption'] for step in story(loss)['steps'])
+def measured(root: Value, i: int) -> Any:
+    return graph_of(root)['nodes'][i]['measured']
 
 
-def test_the_root_alone() -> None:
-    x = Value(2.0, name='x')
-    assert formulas(x) == ['x = 2.0000', '∂x/∂x += 1.0000']
-    x.grad = 4
-    assert final_grads(x) == backward_grads(x) == [5.0]
-
-
-def test_without_names_the_result_is_L_and_long_expressions_get_a_number() -> None:
-    loss = xor_loss()
-    told = story(loss)
-    names = [node['name'] for node in told['nodes'].values()]
-    assert names[-1] == 'L'
-    numbered = [name for name in names if re.fullmatch('v[₀-₉]+', name)]
-    assert numbered
-    picture = show_backprop(loss).picture
-    assert all(f'>{name}</text>' in picture for name in [*numbered, 'L'])
-    taken = Value(1.0, name='L') * Value(2.0, name='b')
-    assert story(taken)['nodes']['n2']['name'] == 'L·b'
-
-
-# ---- Los números ----
-
-UNARY: list[Callable[[Value], Value]] = [
-    Value.__neg__,
-    Value.__abs__,
-    Value.exp,
-    Value.log,
-    Value.sqrt,
-    Value.sin,
-    Value.cos,
-    Value.tanh,
-    Value.sigmoid,
-    Value.relu,
-    lambda x: x**0,
-    lambda x: x**1,
-    lambda x: x**2,
-    lambda x: x**3,
-    lambda x: x**-1,
-    lambda x: x**0.5,
-    lambda x: x**-1.5,
-]
-BINARY: list[Callable[[Value, Value], Value]] = [
-    lambda x, y: x + y,
-    lambda x, y: x - y,
-    lambda x, y: x * y,
-    lambda x, y: x / y,
-    lambda x, y: x**y,
-]
-OPERATIONS: list[Callable[[Value, Value], Value]] = [
-    *((lambda x, y, f=f: f(x)) for f in UNARY),
-    *BINARY,
-]
-
-
-def evaluate(text: str, **names: float) -> float:
-    """El valor de una fórmula escrita como en el pizarrón."""
-    digits = {ord(up): str(n) for n, up in enumerate('⁰¹²³⁴⁵⁶⁷⁸⁹')} | {ord('⁻'): '-'}
-    text = re.sub('[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+', lambda up: f'**({up[0].translate(digits)})', text)
-    text = re.sub(r'√(\w+|\([^()]*\))', r'sqrt(\1)', text)
-    text = re.sub(r'\|([^|]*)\|', r'abs(\1)', text)
-    text = re.sub(r'\((\S+) si (.*), si no (\S+)\)', r'(\1 if \2 else \3)', text)
-    text = text.replace('·', '*').replace('−', '-').replace('^', '**')
-    functions: dict[str, Any] = {
-        name: getattr(math, name) for name in ('exp', 'log', 'sqrt', 'sin', 'cos', 'tanh')
-    }
-    functions['sigmoid'] = lambda x: 1 / (1 + math.exp(-x))
-    functions['signo'] = lambda x: math.copysign(1, x)
-    functions['ReLU'] = lambda x: max(0, x)
-    return float(eval(text, {'__builtins__': {'abs': abs}}, functions | names))
-
-
-@pytest.mark.parametrize('operation', OPERATIONS)
-def test_the_local_derivatives_say_what_they_measure(
-    operation: Callable[[Value, Value], Value],
-) -> None:
-    x, y = Value(0.7, name='x'), Value(1.3, name='y')
-    out = operation(x, y)
-    out.name = 'z'
-    told = story(out)
-    slopes = told['nodes'][f'n{len(told["nodes"]) - 1}']['slopes']
-    step = 1e-6
-    for slope in slopes:
-        derivative, *symbol, number = slope.split(' = ')
-        wrt = derivative.removeprefix('∂z/∂')
-        shift = {'x': (step, 0.0), 'y': (0.0, step)}[wrt]
-        ahead = operation(Value(0.7 + shift[0]), Value(1.3 + shift[1])).data
-        behind = operation(Value(0.7 - shift[0]), Value(1.3 - shift[1])).data
-        expected = (ahead - behind) / (2 * step)
-        for text in symbol:
-            assert evaluate(text, x=0.7, y=1.3) == pytest.approx(expected, abs=1e-6)
-        assert evaluate(number) == pytest.approx(expected, abs=5e-5)
-    assert len(slopes) == len(out._prev)
-
-
-def test_the_derivative_of_an_operation_that_has_no_formula() -> None:
-    out = Value(0.5, name='x').exp()
-    out._op = 'nueva'
-    assert '∂L/∂x += ∂L/∂L · ∂L/∂x = 1.0000 · 1.6487 = 1.6487' in formulas(out)
-    assert story(out)['nodes']['n1']['slopes'] == ['∂L/∂x = 1.6487']
-
-
-@pytest.mark.parametrize('data', [(0.7, 1.3), (2.0, -1.5)])
-@pytest.mark.parametrize('outer', OPERATIONS)
-@pytest.mark.parametrize('inner', BINARY[:4])
-@pytest.mark.parametrize('left', [True, False])
-def test_parentheses_where_they_are_needed(
-    inner: Callable[[Value, Value], Value],
-    outer: Callable[[Value, Value], Value],
-    left: bool,
-    data: tuple[float, float],
-) -> None:
-    x, y = Value(data[0], name='x'), Value(data[1], name='y')
-    try:
-        out = outer(inner(x, y), -x) if left else outer(-x, inner(x, y))
-    except (ArithmeticError, ValueError):
-        return
-    out.name = 'z'
-    expression = next(text for text in formulas(out) if text.startswith('z = ')).split(' = ')[1]
-    assert evaluate(expression, x=data[0], y=data[1]) == pytest.approx(float(out.data))
-
-
-@pytest.mark.parametrize('operation', OPERATIONS)
-@pytest.mark.parametrize('data', [(0.7, 1.3), (0.0, 2.0), (2, 3), (1e-8, 1e8)])
-def test_the_last_step_is_what_backward_leaves(
-    operation: Callable[[Value, Value], Value], data: tuple[float, float]
-) -> None:
-    x, y = Value(data[0], name='x'), Value(data[1], name='y')
-    try:
-        out = operation(x, y) * x + x
-    except (ArithmeticError, ValueError):
-        return
-    x.grad = 0.1
-    told = final_grads(out)
-    assert [repr(grad) for grad in told] == [repr(grad) for grad in backward_grads(out)]
-    # En una segunda pasada las hojas acumulan y los intermedios no.
-    told = final_grads(out)
-    assert [repr(grad) for grad in told] == [repr(grad) for grad in backward_grads(out)]
-
-
-@given(seed=st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
-def test_random_graphs_end_as_backward_leaves_them(seed: int) -> None:
-    rng = random.Random(seed)
-    values = [Value(rng.uniform(-2, 2)) for _ in range(4)]
-    smooth: list[Callable[[Value], Value]] = [Value.tanh, Value.sigmoid, Value.relu, cube]
-    for _ in range(15):
-        a, b = rng.choices(values, k=2)
-        values.append(rng.choice([a + b, a - b, a * b, rng.choice(smooth)(a).tanh()]))
-    out = sum(values, Value(0))
-    assert final_grads(out) == backward_grads(out)
-
-
-def test_tiny_and_huge_numbers_are_not_shown_as_zero_nor_as_a_wall_of_digits() -> None:
-    x = Value(1e-7, name='x')
-    assert 'L = x·10000 = 1.0e−07 · 10000.0000 = 0.0010' in formulas(x * 10000)
-    assert 'L = x² = (−2000000.0000)² = 4.0000e+12' in formulas(Value(-2e6, name='x') ** 2)
-    assert not any('−0.0000' in text for text in formulas(Value(-1.0) * 0))
-
-
-# ---- Operaciones propias ----
-
-
-def test_an_operation_of_ones_own() -> None:
+def test_an_operation_of_ones_own_is_measured() -> None:
     x = Value(2.0, name='x')
     out = cube(x) * 0.5 + x
-    told = formulas(out)
-    assert 'cubo(x) = cubo(2.0000) = 8.0000' in told
-    assert '∂L/∂x += ∂L/∂cubo(x) · ∂cubo(x)/∂x = 0.5000 · 12.0000 = 6.0000' in told
-    assert 'acumula 1.0000 + 6.0000 = 7.0000' in notes(out)
-    assert '∂cubo(x)/∂x = 12.0000' in story(out)['nodes']['n1']['slopes']
-    assert final_grads(out) == backward_grads(out)
+    assert measured(out, 1) == {'grad': 0.5, 'gains': [[0, 6.0, 12.0, False]]}
+    x.grad = 7.0
+    assert measured(out, 1) == {'grad': 0.5, 'gains': [[0, 6.0, 12.0, False]]}
 
 
-def test_an_operation_of_many_operands() -> None:
-    xs = [Value(float(i), name=f'x{i}') for i in range(3)]
-    out = Value(sum(x.data for x in xs), xs, '+', name='L')
-
-    def _backward() -> None:
-        for x in xs:
-            x.grad += out.grad
-
-    out._backward = _backward
-    assert 'L = x0 + x1 + x2 = 0.0000 + 1.0000 + 2.0000 = 3.0000' in formulas(out)
-    assert final_grads(out) == backward_grads(out) == [1, 1, 1, 1]
-
-
-def test_the_slips_of_an_operation_of_ones_own_are_told() -> None:
-    x = Value(2.0, name='x')
-    overwrites = Value(4.0, (x,), 'doble')
-
-    def _backward() -> None:
-        x.grad = 2 * overwrites.grad
-
-    overwrites._backward = _backward
-    out = overwrites + x
-    assert 'pisó el 1.0000 que había: ¿dice = en vez de +=?' in notes(out)
-    assert final_grads(out) == backward_grads(out)
-
-
-def test_an_operation_without_backward_is_told() -> None:
-    x = Value(2.0, name='x')
-    out = Value(2.0, (x,), 'nada')
-    assert notes(out) == ['esta operación no tiene _backward']
-    assert final_grads(out) == backward_grads(out) == [0, 1]
-
-
-def test_a_rule_that_reaches_further_than_its_operands() -> None:
+def test_what_overwrites_and_what_reaches_further_is_told() -> None:
     x, far = Value(2.0, name='x'), Value(1.0, name='lejano')
     out = Value(2.0, (x,), 'rara') + far
 
     def _backward() -> None:
+        x.grad = 3.0
         far.grad += 5.0
 
     out._prev[0]._backward = _backward
-    assert final_grads(out) == backward_grads(out)
+    order = topological_order(out)
+    gains = [[order.index(x), 3.0, 3.0, True], [order.index(far), 5.0, 5.0, False]]
+    assert measured(out, 1)['gains'] == gains
+
+
+# ---- Otras clases ----
+
+
+class Mine:
+    """Un Value como el que escribe quien hace el curso: sin nombre, y con operandos en tupla."""
+
+    def __init__(self, data: float, _prev: tuple[Mine, ...] = (), _op: str = '') -> None:
+        self.data = data
+        self.grad = 0.0
+        self._prev = _prev
+        self._op = _op
+        self._backward: Callable[[], None] = lambda: None
+
+    def __mul__(self, other: Mine) -> Mine:
+        out = Mine(self.data * other.data, (self, other), '*')
+
+        def _backward() -> None:
+            self.grad += other.data * out.grad
+            other.grad += self.data * out.grad
+
+        out._backward = _backward
+        return out
+
+
+def test_a_class_of_ones_own() -> None:
+    a, b = Mine(2.0), Mine(-3.0)
+    a.label = 'a'  # type: ignore[attr-defined]
+    out = a * b * a
+    nodes = graph_of(out)['nodes']
+    assert [node['name'] for node in nodes] == ['a', 'c₁', 'a·c₁', 'L']
+    assert [node['measured'] is None for node in nodes] == [True, True, False, False]
+    picture = show_backprop(out).picture  # type: ignore[arg-type]
+    assert '>grad −12<' in picture
+    assert '>grad 4<' in picture
+    assert (a.grad, b.grad, out.grad) == (0, 0, 0)
+    assert '"a|data' in show_graph(out).source.replace('{', '')
+
+
+def test_the_values_of_micrograd() -> None:
+    micrograd = pytest.importorskip('micrograd.engine')
+    a, b = micrograd.Value(2.0), micrograd.Value(-3.0)
+    out = (a * b + b**2).relu() * a
+    picture = show_backprop(out).picture
+    out.backward()
+    assert f'>grad {significant(a.grad)}<' in picture
+    assert f'>grad {significant(b.grad)}<' in picture
 
 
 # ---- Nada cambia ----
@@ -375,6 +188,38 @@ def test_nothing_changes_when_a_rule_fails() -> None:
     assert snapshot(out) == before
 
 
+@pytest.mark.parametrize('own', [False, True])
+def test_many_threads_may_draw_one_graph(own: bool) -> None:
+    loss = cube(xor_loss()) if own else xor_loss()
+    before = snapshot(loss)
+    expected = show_backprop(loss).html
+    pages: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: pages.append(show_backprop(loss).html)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pages == [expected] * 8
+    assert snapshot(loss) == before
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_the_picture_shows_what_backward_leaves(seed: int) -> None:
+    rng = random.Random(seed)
+    values = [Value(rng.uniform(-2, 2)) for _ in range(4)]
+    smooth: list[Callable[[Value], Value]] = [Value.tanh, Value.sigmoid, Value.relu, cube]
+    for _ in range(8):
+        a, b = rng.choices(values, k=2)
+        values.append(rng.choice([a + b, a - b, a * b, rng.choice(smooth)(a).tanh()]))
+    out = sum(values, Value(0))
+    shown = re.findall('>grad ([^<]*)<', show_backprop(out).picture)
+    out.backward()
+    assert sorted(shown) == sorted(significant(v.grad) for v in topological_order(out))
+
+
 # ---- La página ----
 
 
@@ -387,15 +232,23 @@ def test_the_picture_has_an_id_for_each_value_and_operation(rankdir: str) -> Non
     for i, v in enumerate(topological_order(loss)):
         assert (f'n{i}op' in groups) == bool(v._prev)
         texts = [text.text for text in groups[f'n{i}'] if text.tag.endswith('}text')]
-        shown = f'data {v.data:.4f}, grad {v.grad:.4f}'.replace('-', '−')
-        assert ', '.join(map(str, texts[-2:])) == shown
-    edges = [g.get('data-op') for g in picture.iter() if g.get('class') == 'edge']
-    assert edges.count('n3') == 3  # x₀, W₀ y el resultado
+        assert texts[-2:] == [f'data {significant(v.data)}', f'grad {significant(v.grad)}']
+    edges = [g for g in picture.iter() if g.get('class') == 'edge' and g.get('data-op') == 'n3']
+    assert sorted(str(g.get('data-slot')) for g in edges) == ['0', '1', 'None']
+
+
+def test_boxes_say_what_each_node_is_and_ellipses_the_operation() -> None:
+    picture = show_backprop(xor_loss()).picture
+    texts = re.findall('<text[^>]*>([^<]*)</text>', picture)
+    assert '' not in [text.strip() for text in texts]
+    assert {'constante c₁', 'L0.N0.w0·c₁', 'v₁', 'E', '·', '−', 'x²', 'ReLU'} <= set(texts)
+    kinds = re.findall('class="node ([a-z]+)"', picture)
+    assert {*kinds} == {'result', 'intermediate', 'parameter', 'leaf', 'operation'}
 
 
 HOSTILE = [
     '</script><img src=x onerror="alert(1)">',
-    '<!--svg--><!--story--><!--',
+    '<!--svg--><!--graph--><!--style--><!--script--><!--',
     '"\'`&lt;&#60;${1}{0}{a}',
     '\u2028\u2029\x00\x1b\ud800\ufffe',
     r'\u003c\1\g<0>',
@@ -410,7 +263,9 @@ HOSTILE = [
 @pytest.mark.parametrize('name', HOSTILE)
 def test_a_name_is_text(name: str, tmp_path: Path) -> None:
     x = Value(2.0, name=name)
-    out = Value(4.0, (x,), name) + x
+    doubled = Value(4.0, (x,), name)
+    doubled._backward = lambda: None
+    out = doubled + x
     tags: list[str] = []
 
     class Tags(HTMLParser):
@@ -421,13 +276,13 @@ def test_a_name_is_text(name: str, tmp_path: Path) -> None:
     Tags().feed(page.html)
     assert tags.count('script') == 2
     assert 'img' not in tags
-    assert story(out)['nodes']['n0']['name']
+    assert graph_of(out)['nodes'][0]['name']
     page.save(tmp_path / 'nombre.html').read_text(encoding='utf-8')
 
 
 def test_the_page_asks_nothing_of_the_network() -> None:
     page = show_backprop(neuron()).html
-    assert re.findall('https?://[^"]+', page) == ['http://www.w3.org/2000/svg']
+    assert set(re.findall('https?://[^"\']+', page)) <= {'http://www.w3.org/2000/svg'}
     assert "default-src 'none'" in page
 
 
@@ -440,14 +295,27 @@ def test_in_a_notebook() -> None:
             seen.append((tag, dict(attrs)))
 
     Elements().feed(page._repr_html_())
-    assert [tag for tag, _ in seen] == ['details', 'summary', 'img', 'iframe']
-    image, frame = seen[2][1], seen[3][1]
+    assert [tag for tag, _ in seen] == ['div', 'img', 'iframe']
+    image, frame = seen[1][1], seen[2][1]
     kind, _, content = str(image['src']).partition(',')
     assert kind == 'data:image/svg+xml;base64'
     assert base64.b64decode(content).decode() == page.picture
     assert frame['sandbox'] == 'allow-scripts'
-    assert frame['srcdoc'] == page.html
+    packed = re.findall(r'atob\("([^"]+)"\)', html.unescape(str(frame['srcdoc'])))
+    assert gzip.decompress(base64.b64decode(packed[0])).decode() == page.html
     assert '<svg' not in repr(page)
+
+
+@pytest.mark.parametrize('layers', [[1], [4, 1], [8, 1], [6, 6, 1]])
+def test_the_output_of_a_notebook_weighs_little_more_than_the_page(layers: list[int]) -> None:
+    page = show_backprop((MLP(7, layers)([0.5] * 7) - 1) ** 2)
+    assert len(page._repr_html_().encode()) <= 1.2 * len(page.html.encode())
+
+
+def test_show_graph_interactive_writes_the_page(tmp_path: Path) -> None:
+    path = show_graph_interactive(neuron(), str(tmp_path / 'grafo.html'))
+    assert path == tmp_path / 'grafo.html'
+    assert path.read_text(encoding='utf-8') == show_backprop(neuron()).html
 
 
 def test_save_writes_utf8(tmp_path: Path) -> None:
@@ -491,7 +359,7 @@ def chain(length: int) -> Value:
 
 
 def test_up_to_300_values() -> None:
-    assert len(story(chain(300))['nodes']) == 300
+    assert len(graph_of(chain(300))['nodes']) == 300
     with pytest.raises(
         ValueError, match=r'tiene 301 Values .* 300 como máximo: .* un solo ejemplo'
     ):
@@ -505,3 +373,18 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="rankdir es 'LR', 'TB', 'RL' o 'BT'"):
         show_backprop(x, rankdir='izquierda')
     assert (x.grad, x.name) == (0, '')
+
+
+def test_an_operation_without_backward() -> None:
+    x = Value(2.0, name='x')
+    with pytest.raises(ValueError, match=r"'nada' .* falta out\._backward"):
+        show_backprop(Value(2.0, (x,), 'nada'))
+
+
+@pytest.mark.parametrize('field', ['data', 'grad'])
+def test_what_is_not_a_number(field: str) -> None:
+    x = Value(2.0, name='x')
+    out = x * 3
+    setattr(x, field, 'tres')
+    with pytest.raises(TypeError, match=f"{field} de x tiene que ser un número y es 'tres'"):
+        show_backprop(out)

@@ -54,7 +54,7 @@ def test_one_box_for_each_value_one_ellipse_for_each_operation_one_edge_for_each
     out.backward()
     source = show_graph(out).source
     assert 'n0 [label="x|data 3.0000|grad 6.0000"' in source
-    assert re.search(r'n1op \[label="×" .*shape=ellipse', source)
+    assert re.search(r'n1op \[label="·" .*shape=ellipse', source)
     assert 'n1 [label="L|data 9.0000|grad 1.0000"' in source
     assert re.findall(r'^\t(\w+) -> (\w+)$', source, re.MULTILINE) == [
         ('n1op', 'n1'),
