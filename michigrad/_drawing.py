@@ -25,6 +25,8 @@ _LOOKS = {
     'leaf': {'fillcolor': '#efefef', 'style': 'filled,rounded'},
 }
 _OPERATION = {'shape': 'ellipse', 'fillcolor': '#fff2cc', 'margin': '0.03,0.01'}
+# Con la letra de los demás, el punto del producto no se ve.
+_DOT = {'fontsize': '24', 'fixedsize': 'true', 'width': '0.35', 'height': '0.35'}
 _CLUSTER = {
     'style': 'rounded,filled',
     'color': '#7f9cc9',
@@ -174,8 +176,7 @@ def draw(
         home = _home(clusters.get(v, ''), homes)
         home.node(ids[v], text if aside else f'{{{text}}}', **_LOOKS[kind(v, nodes[-1])])
         if v in operations:
-            dot = {'fontsize': '24'} if op == '·' else {}  # a 14 no se ve
-            home.node(operations[v], op, **_OPERATION, **dot)
+            home.node(operations[v], op, **_OPERATION, **(_DOT if op == '·' else {}))
     for path in sorted([*homes][1:], key=lambda path: -path.count('.')):
         homes[path.rpartition('.')[0]].subgraph(homes[path])
     edges = [(operation, ids[v]) for v, operation in operations.items()]

@@ -375,7 +375,7 @@ def _lighten(svg: ElementTree.Element) -> None:
     for graph in svg.iterfind('g'):
         graph.attrib.update(_FONT | {'text-anchor': 'middle', 'stroke': '#000'})
     style = ElementTree.Element('style')
-    style.text = 'path,polyline{fill:none}text{stroke:none}'
+    style.text = '.edge path,.node polyline{fill:none}.node text{stroke:none}'
     svg.insert(0, style)
 
 

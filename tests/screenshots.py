@@ -85,7 +85,7 @@ def take(browser: Browser, folder: Path) -> None:
         )
         phone.goto(tall.as_uri())
         phone.get_by_label('Predecir').check()
-        phone.get_by_label('Paso', exact=True).fill('17')
+        phone.get_by_label('Paso', exact=True).fill('12')
         phone.get_by_role('button', name='Mostrar').click()
         phone.screenshot(path=folder / 'backprop-celular.png')
         phone.close()

@@ -26,7 +26,7 @@ function findShapes(nodes) {
     const incoming = edges.filter((edge) => edge.dataset.slot);
     incoming.sort((a, b) => a.dataset.slot - b.dataset.slot);
     const operation = parts.find((part) => part.id);
-    const bounds = box.getBBox();
+    const bounds = box.firstElementChild.getBBox();
     return {
       box, data, grad, parts, incoming, bounds, name: box.querySelector('text').textContent,
       operationBounds: operation ? [operation.getBBox()] : [], room: bounds.width - 8, told: '',
@@ -140,16 +140,16 @@ function surround(boxes) {
   return {left, top, width: right - left, height: bottom - top};
 }
 
-// Muestra los rectángulos `boxes`: si no entran achica, hasta el menor texto legible, y si así
-// tampoco entran centra `focus`, lo que cambia.
+// Muestra los rectángulos `boxes`: si no entran achica, hasta el menor texto legible. Lo que así
+// tampoco entra se resigna, y queda en el centro `focus`: lo que cambia.
 function follow(boxes, focus) {
   const area = room();
   const fits = ({width, height}) => Math.min(area.width / width, area.height / height);
-  const whole = surround(boxes);
-  const wanted = Math.max(Math.min(homeScale(), fits(whole)), SMALLEST_TEXT / FONT_SIZE);
+  const wanted = Math.max(Math.min(homeScale(), fits(surround(boxes))), SMALLEST_TEXT / FONT_SIZE);
   const strays = view.scale > wanted || view.scale < 0.8 * wanted;  // por menos no vale la pena
   if (!view.chosen && strays) setScale(wanted);
-  reach(fits(whole) >= view.scale * 0.999 || !focus.length ? whole : surround(focus));
+  const options = [boxes, focus, focus.slice(0, 1)].map(surround);
+  reach(options.find((option) => fits(option) >= view.scale * 0.999) ?? options.at(-1));
 }
 
 // Desplaza el tablero hasta que se vea un rectángulo del dibujo; si ya se ve, nada.

@@ -192,8 +192,7 @@ function askForm(line, answer) {
 
 // Bien es hasta una unidad de la última cifra que se muestra.
 function isClose(typed, value, answer) {
-  return typed === value || typed === parseNumber(answer)
-    || Math.abs(typed - value) <= lastUnit(value) * (1 + 1e-9);
+  return typed === value || Math.abs(typed - parseNumber(answer)) <= lastUnit(value) * (1 + 1e-9);
 }
 
 function reveal(typed, right) {
@@ -273,7 +272,7 @@ function showNudge() {
   try {
     const pushed = forward(nodes, leaves.map((x, i) => (i === selected ? x + delta : x))).data.at(-1);
     $('felt').textContent = Number.isFinite(delta)
-      ? `Δ${root} = ${significant(pushed - lossNow())}\n∂${root}/∂${nodes[selected].name} · ${significant(delta)} = ${significant(slope * delta)}`
+      ? `Δ${root} = ${significant(pushed - lossNow())}\n∂${root}/∂${nodes[selected].name} · ${within(numberTerm(delta), 1)} = ${significant(slope * delta)}`
       : 'Escribí un número.';
   } catch (error) {
     if (!(error instanceof NoResult)) throw error;
@@ -375,12 +374,13 @@ function look() {
     return;
   }
   if (node < 0) {
-    if (last) follow([shapes.at(-1).bounds], []);
+    if (last) follow([shapes.at(-1).bounds], [shapes.at(-1).bounds]);
     return;
   }
   const near = [...activeNodes()].map((i) => shapes[i].bounds);
   const operation = works(steps[step]) ? shapes[node].operationBounds : [];
-  follow([...near, ...operation], lines.map((line) => shapes[line.to].bounds));
+  const asked = Math.max(firstPending(), 0);  // lo que se pregunta, antes que lo que se contestó
+  follow([...near, ...operation], lines.slice(asked).map((line) => shapes[line.to].bounds));
 }
 
 function next() {
