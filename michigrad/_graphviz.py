@@ -61,9 +61,9 @@ class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no de
         super().__init__(*args, **kwargs)
         self._unseen = weakref.finalize(self, _logger.warning, f'Nadie vio el grafo: {_HOW_TO_SEE}')
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self, subgraph: bool = False) -> Iterator[str]:
         self._unseen.detach()
-        lines: Iterator[str] = super().__iter__()
+        lines: Iterator[str] = super().__iter__(subgraph=subgraph)
         return lines
 
     def __repr__(self) -> str:

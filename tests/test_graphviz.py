@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import os
 import re
@@ -304,6 +305,19 @@ def test_view_opens_the_picture(
     assert capsys.readouterr().out == ''
     graph.view('red.svg')
     assert capsys.readouterr().out == 'No encontré un navegador: abrí red.svg\n'
+
+
+def test_it_is_a_digraph_to_go_on_editing() -> None:
+    graph = show_graph(neuron())
+    assert graph.copy().source == copy.deepcopy(graph).source == graph.source
+    graph.attr(label='Una neurona')
+    graph.node('nota', 'acá aprende')
+    both = graphviz.Digraph()
+    both.subgraph(graph)
+    both.subgraph(show_graph(chain(2)))
+    assert 'Una neurona' in graph.pipe(encoding='utf-8')
+    assert 'acá aprende' in both.source
+    assert both.source.count('label=tanh') == 3
 
 
 # De qué tamaño
