@@ -60,11 +60,13 @@ class _Short(reprlib.Repr):
 
 
 _repr = _Short().repr
+_LONGEST = 120  # una lista de listas de Values ya son miles de letras
 
 
 def short(x: Any) -> str:
     """`x` como se lo muestra en un mensaje de error: en una línea y no muy largo."""
-    return ' '.join(_repr(x).split())
+    text = ' '.join(_repr(x).split())
+    return text if len(text) <= _LONGEST else f'{text[: _LONGEST - 1]}…'
 
 
 def number(data: Any) -> float:

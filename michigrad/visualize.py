@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,13 @@ def show_graph(
         graphviz-pure.
 
     Raises:
-        TypeError: si `root` no es un Value, o `width`, `height`, `decimals` o `groups` no son de su
-            tipo.
+        TypeError: si `root` no es un Value, o si otro argumento no es de su tipo.
         ValueError: si `format`, `rankdir` o un tamaño no existen, si hay más de `max_nodes` cajas o
             si `groups` no encuentra ninguna neurona.
     """
     nodes = graph_nodes(root)
     size = _size(width, height)
-    amount = functools.partial(_amount, decimals=_decimals(decimals))
+    amount = functools.partial(_amount, decimals=_whole('decimals', decimals, 17))
     modules = module_names(nodes) if flag('groups', groups) else {}
     if groups and not modules:
         raise ValueError(
@@ -88,7 +88,7 @@ def show_graph(
         )
     tables = collapse(nodes, modules, amount) if len(modules) > _MOST_IN_CLUSTERS else {}
     drawn = len(nodes) - len(tables) + len(set(tables.values()))
-    if drawn > max_nodes:
+    if drawn > _whole('max_nodes', max_nodes, math.inf):
         raise ValueError(
             f'el dibujo tendría {drawn} cajas y se dibujan {max_nodes} como máximo: dibujá la '
             f'pérdida de un solo ejemplo, pasá groups=True si es una red de capas, o '
@@ -121,12 +121,13 @@ def _size(width: Any, height: Any) -> str:
     return f'{",".join(inches)}!'
 
 
-def _decimals(decimals: Any) -> int:
-    if isinstance(decimals, bool) or not isinstance(decimals, int):
-        raise TypeError(f'decimals es un int, como 2: llegó {short(decimals)}')
-    if not 0 <= decimals <= 17:
-        raise ValueError(f'decimals va de 0 a 17: llegó {short(decimals)}')
-    return decimals
+def _whole(name: str, x: Any, largest: float) -> int:
+    if isinstance(x, bool) or not isinstance(x, int):
+        raise TypeError(f'{name} es un int: llegó {short(x)}')
+    if not 0 <= x <= largest:
+        limit = '' if largest == math.inf else f' hasta {largest}'
+        raise ValueError(f'{name} va desde 0{limit}: llegó {short(x)}')
+    return x
 
 
 def _amount(x: Any, decimals: int) -> str:

@@ -279,6 +279,7 @@ def test_large_graphs_are_refused_with_a_way_out() -> None:
         (3.0, r'Value\(2\.0\) \* 3'),
         ('x', r'Value\(2\.0\) \* 3'),
         ([Value(1), Value(2)], 'elegí uno'),
+        ([[Value(1)] * 50] * 50, r'Value\(2\.0\) \* 3'),
         (np.array([Value(1)]), r'Value\(2\.0\) \* 3'),
         (MLP(2, [1]), r'show_graph\(modelo\(x\)\)'),
         (MLP, r'show_graph\(modelo\(x\)\)'),
@@ -287,8 +288,9 @@ def test_large_graphs_are_refused_with_a_way_out() -> None:
     ],
 )
 def test_rejects_what_is_not_a_value(draw: Callable[[Any], Any], root: Any, hint: str) -> None:
-    with pytest.raises(TypeError, match=f'se esperaba un Value y llegó .*{hint}'):
+    with pytest.raises(TypeError, match=f'se esperaba un Value y llegó .*{hint}') as caught:
         draw(root)
+    assert len(str(caught.value)) < 350
 
 
 def test_rejects_unknown_format_and_rankdir() -> None:
@@ -309,8 +311,10 @@ def test_rejects_unknown_format_and_rankdir() -> None:
         ({'width': float('nan')}, ValueError, 'width'),
         ({'decimals': 2.5}, TypeError, 'decimals es un int'),
         ({'decimals': True}, TypeError, 'decimals es un int'),
-        ({'decimals': -1}, ValueError, 'de 0 a 17'),
-        pytest.param({'decimals': HUGE}, ValueError, 'de 0 a 17', id='enorme'),
+        ({'decimals': -1}, ValueError, 'desde 0 hasta 17'),
+        ({'max_nodes': '9'}, TypeError, 'max_nodes es un int'),
+        ({'max_nodes': -1}, ValueError, 'max_nodes va desde 0: llegó -1'),
+        pytest.param({'decimals': HUGE}, ValueError, 'desde 0 hasta 17', id='enorme'),
         ({'groups': 'capas'}, TypeError, 'groups es True o False'),
         ({'format': 'x' * 1000}, ValueError, 'no existe el formato'),
         ({'rankdir': ['LR']}, ValueError, 'rankdir es'),
