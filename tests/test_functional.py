@@ -26,6 +26,7 @@ from michigrad.functional import (
     softplus,
 )
 from tests import torch_nn
+from tests.helpers import close
 from tests.needs import need
 from tests.torch_nn import LOSSES, Loss
 
@@ -44,10 +45,6 @@ def read(x: Any, attribute: str = 'data') -> Any:
 
 def flat(x: Any) -> list[Any]:
     return [leaf for xi in x for leaf in flat(xi)] if isinstance(x, list) else [x]
-
-
-def close(expected: Any) -> Any:
-    return pytest.approx(np.array(expected), rel=1e-12, abs=1e-12)
 
 
 def evaluate(case: Loss) -> dict[str, Any]:

@@ -27,15 +27,9 @@ from michigrad import _graphviz
 from michigrad.engine import Value
 from michigrad.nn import MLP, Neuron
 from michigrad.visualize import show_graph
+from tests.helpers import neuron
 
 SVG = '{http://www.w3.org/2000/svg}'
-
-
-def neuron() -> Value:
-    x, w, b = Value(0.5, name='x'), Value(2.0, name='W₀'), Value(1, name='b')
-    out = (x * w + b).tanh()
-    out.name = 'ŷ'
-    return out
 
 
 def chain(n: int) -> Value:

@@ -19,16 +19,13 @@ from michigrad.engine import Value
 from michigrad.functional import mse_loss
 from michigrad.optim import SGD, Adam, AdamW, clip_grad_norm_
 from tests import torch_nn
+from tests.helpers import close
 from tests.needs import need
 from tests.torch_nn import OPTIMIZERS, WEIGHTS
 
 REFERENCE = json.loads(torch_nn.PATH.read_text(encoding='utf-8'))
 
 EACH_OPTION = pytest.mark.parametrize('case', OPTIMIZERS, ids=torch_nn.key)
-
-
-def close(expected: list[float]) -> Any:
-    return pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 @EACH_OPTION

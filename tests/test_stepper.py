@@ -27,6 +27,7 @@ from michigrad.engine import Value, topological_order
 from michigrad.nn import MLP
 from michigrad.stepper import show_backprop
 from michigrad.visualize import show_graph, show_graph_interactive
+from tests.helpers import cube
 from tests.page_script import graph_of
 from tests.screenshots import neuron
 
@@ -35,17 +36,6 @@ def xor_loss() -> Value:
     random.seed(0)
     loss: Value = (MLP(2, [2, 1])([1, 0]) - 1) ** 2
     return loss
-
-
-def cube(x: Value) -> Value:
-    """Una operación propia, escrita como en micrograd."""
-    out = Value(x.data**3, (x,), 'cubo')
-
-    def _backward() -> None:
-        x.grad += 3 * x.data**2 * out.grad
-
-    out._backward = _backward
-    return out
 
 
 # ---- Lo que la página recibe ----

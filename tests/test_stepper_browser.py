@@ -23,8 +23,9 @@ pytest.importorskip('playwright', reason='falta Playwright: pip install playwrig
 
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
+from tests.helpers import cube
 from tests.screenshots import find_chromium, neuron, open_chromium, take
-from tests.test_stepper import HOSTILE, cube, xor_loss
+from tests.test_stepper import HOSTILE, xor_loss
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason='falta Chromium: apt-get install chromium'

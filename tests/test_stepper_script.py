@@ -19,10 +19,11 @@ from michigrad.engine import Value, topological_order
 
 pytest.importorskip('playwright', reason='falta Playwright: pip install playwright')
 
+from tests.helpers import cube
 from tests.page_script import Script
 from tests.screenshots import find_chromium, neuron, open_chromium
 from tests.test_notation import random_floats
-from tests.test_stepper import cube, xor_loss
+from tests.test_stepper import xor_loss
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason='falta Chromium: apt-get install chromium'

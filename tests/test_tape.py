@@ -38,6 +38,7 @@ from tests.graphs import (
     hinge,
     moons,
 )
+from tests.helpers import cube
 
 
 def assert_same_as_engine(
@@ -544,16 +545,6 @@ def test_un_gradiente_que_no_es_un_numero_no_deja_nada_a_medias(wrong: Any) -> N
     assert (a.grad, b.grad, weights.grad[0]) == (6.0, 3.0, 2.0)
 
 
-def cube(self: Value) -> Value:
-    out = Value(self.data**3, (self,), 'cubo', name='c')
-
-    def _backward() -> None:
-        self.grad += 3 * self.data**2 * out.grad
-
-    out._backward = _backward
-    return out
-
-
 def renamed(v: Value) -> Value:
     v._op = 'mi suma'
     return v
@@ -568,7 +559,7 @@ X, FREE = Value(1.0, name='x'), Value(1.0, name='suelta')
 @pytest.mark.parametrize(
     ('make', 'error', 'message'),
     [
-        (lambda: Tape(cube(X) * 2), ValueError, "operación propia 'cubo', que da c"),
+        (lambda: Tape(cube(X, 'c') * 2), ValueError, "operación propia 'cubo', que da c"),
         (lambda: Tape(cube(X)), ValueError, "operación propia 'cubo'"),
         (lambda: Tape(renamed(X + 1)), ValueError, "no conoce la operación 'mi suma'"),
         (lambda: Tape(X * 2, inputs=[FREE]), ValueError, 'entrada suelta no influye'),

@@ -18,16 +18,10 @@ from michigrad import _drawing
 from michigrad.engine import Value
 from michigrad.nn import MLP
 from michigrad.visualize import show_graph, show_graph_interactive, trace
+from tests.helpers import neuron
 
 HUGE = 10**5000
 SVG = '{http://www.w3.org/2000/svg}'
-
-
-def neuron() -> Value:
-    x, w, b = Value(0.5, name='x'), Value(2.0, name='W₀'), Value(1, name='b')
-    out = (x * w + b).tanh()
-    out.name = 'ŷ'
-    return out
 
 
 def drawn_texts(svg: str) -> list[list[str]]:
