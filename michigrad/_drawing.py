@@ -118,7 +118,6 @@ def draw(
     boxes: Mapping[Any, Box],
     format: str = 'svg',
     rankdir: str = 'LR',
-    stacked: bool = False,
     *,
     size: str = '',
     clusters: Mapping[Any, str] | None = None,
@@ -127,8 +126,7 @@ def draw(
     """Arma el dibujo de `nodes`, que están en orden topológico: el último es el resultado.
 
     El nodo `i` es una caja con identificador 'ni', que dice lo que diga `boxes`; si salió de una
-    operación, ella es una elipse, 'niop'. Los renglones de una caja van uno al lado del otro si el
-    cálculo avanza de costado o, con `stacked`, siempre uno abajo del otro: ocupa menos de ancho.
+    operación, ella es una elipse, 'niop'. Los renglones de una caja van uno abajo del otro.
 
     Args:
         nodes, boxes: qué se dibuja y qué dice.
@@ -172,7 +170,7 @@ def draw(
             continue
         name, data, grad, op = map(_escape, boxes[v])
         text = f'{name}|data {data}|grad {grad}'
-        aside = stacked and rankdir in ('LR', 'RL')
+        aside = rankdir in ('LR', 'RL')  # ahí Graphviz los apila sin las llaves
         home = _home(clusters.get(v, ''), homes)
         home.node(ids[v], text if aside else f'{{{text}}}', **_LOOKS[kind(v, nodes[-1])])
         if v in operations:

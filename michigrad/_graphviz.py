@@ -179,10 +179,10 @@ def _narrow(svg: str) -> tuple[str, float]:
     shape = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
     if shape is None:
         return svg, 1.0
-    width, height = map(float, shape.groups())
+    width = float(shape[1])
     fit = min(1.0, _CELL * 72 / width)
-    narrow = f'<svg style="max-width: 100%; height: auto" width="{width * fit:g}pt"'
-    return svg.replace(shape[0], f'{narrow} height="{height * fit:g}pt"', 1), fit
+    size = shape[0].removeprefix('<svg ') if fit == 1 else 'width="100%"'
+    return svg.replace(shape[0], f'<svg style="max-width: 100%; height: auto" {size}', 1), fit
 
 
 def _picture_format(filename: str | os.PathLike[str] | None) -> str:

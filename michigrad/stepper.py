@@ -308,7 +308,7 @@ def _picture(
     boxes = {
         v: Box(box_name(v, terms), _WIDEST_NUMBER, _WIDEST_NUMBER, row(v).symbol) for v in nodes
     }
-    graph = draw(nodes, boxes, rankdir=rankdir, stacked=True)
+    graph = draw(nodes, boxes, rankdir=rankdir)
     # En las flechas se escribe la derivada local: que haya lugar.
     graph.graph_attr |= {'ranksep': '0.75', 'nodesep': '0.25'}
     # Sin el espacio de nombres, los elementos se llaman g y text a secas.

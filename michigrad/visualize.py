@@ -103,7 +103,7 @@ def show_graph(
         if v in modules:  # lo dice el recuadro
             name = name.replace(f'{modules[v]}.', '')
         boxes[v] = Box(name, amount(v.data), amount(v.grad), row(v).symbol)
-    return draw(nodes, boxes, format, rankdir, True, size=size, clusters=modules, tables=tables)
+    return draw(nodes, boxes, format, rankdir, size=size, clusters=modules, tables=tables)
 
 
 def _size(width: Any, height: Any) -> str:
