@@ -152,7 +152,7 @@ def draw(
             'fontname': 'Helvetica',
             'height': '0.25',
             'width': '0.25',
-            'margin': '0.04,0.03',
+            'margin': '0.06,0.03',
         },
         edge_attr={'arrowsize': '0.7'},
     )
