@@ -143,7 +143,7 @@ def check_tape(
         for v in order:
             if v._prev:
                 x, y, rule = _step(v, data)
-                data[v] = rule.value(x, y)
+                data[v] = rule(x, y)
                 j = _first_row(data[v])
                 if j is not None:
                     operands = [_at(data[u], j) for u in v._prev]
@@ -152,23 +152,29 @@ def check_tape(
             else:
                 data[v] = batch[v] if v in batch else np.float64(leaves.get(v, v.data))
         if derive:
-            _check_tape_backward(order, data, bool(batch))
+            _check_tape_backward(order, data, batch)
 
 
-def _check_tape_backward(order: list[Value], data: dict[Value, Any], rows: bool) -> None:
+def _check_tape_backward(
+    order: list[Value], data: Mapping[Value, Any], batch: Mapping[Value, Any]
+) -> None:
+    path: set[Value] = set()  # los nodos que reciben gradiente: las entradas no
+    for v in order:
+        if not path.isdisjoint(v._prev) if v._prev else v not in batch:
+            path.add(v)
     grads: dict[Value, Any] = {order[-1]: 1.0}
     for v in reversed(order):
         if not v._prev or v not in grads:
             continue
         x, y, rule = _step(v, data)
         for u, share in zip(v._prev, (rule.to_x, rule.to_y), strict=False):
-            if not share:
+            if not share or u not in path:
                 continue
             grads[u] = grads.get(u, 0.0) + share(x, y, data[v], grads[v])
             j = _first_row(grads[u])
             if j is not None:
                 operands = [_at(data[w], j) for w in v._prev]
-                where = f' en la fila {j} del lote' if rows else ''
+                where = f' en la fila {j} del lote' if batch else ''
                 numbers = _at(grads[u], j), _at(grads[v], j)
                 raise RuntimeError(_backward_text(v, u, operands, *numbers, where))
 

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from michigrad._anomaly import check_tape, watching
 from michigrad._checks import check_reduction, is_value, leaves, values
 from michigrad._executor import Executor
 from michigrad._numbers import assigned, short
@@ -168,6 +169,9 @@ class Tape:
         executor = self._executor()
         executor.rows = 0  # si algo falla, para backward es como si no hubiera habido forward
         self._read_leaves(executor.numbers)
+        if watching.get():
+            self._by_thread.batch = rows
+            self._watch(rows)
         outs = executor.forward(rows)
         executor.rows = len(outs)
         if rows is not None:
@@ -196,6 +200,8 @@ class Tape:
         executor = self._executor()
         if not executor.rows:
             raise RuntimeError('antes de backward() va un forward() que no haya fallado')
+        if watching.get():
+            self._watch(self._by_thread.batch, derive=True)
         executor.backward(executor.rows if reduction == 'mean' else 1)
         self._accumulate(executor.grads)
 
@@ -274,6 +280,13 @@ class Tape:
             executor = Executor(self._record, len(self._inputs), self._single)
             self._by_thread.executor = executor
         return executor
+
+    def _watch(self, rows: Floats | None, derive: bool = False) -> None:
+        """Dentro de detect_anomaly: busca qué operación da inf o nan, y en qué fila."""
+        columns = {} if rows is None else dict(zip(self._inputs, rows.T, strict=True))
+        weights = self._parameters
+        trained = dict(zip(weights.values, weights.data.tolist(), strict=True)) if weights else {}
+        check_tape(self._roots, columns, trained, derive)
 
     def _check(self, batch: Any) -> Floats | None:
         """Devuelve el lote como un array de float64, sin copiarlo si ya lo es."""

@@ -19,7 +19,7 @@ from michigrad.autograd import detect_anomaly, grad
 from michigrad.engine import Value, topological_order
 from michigrad.functional import cross_entropy, mse_loss
 from michigrad.nn import Linear, Sequential, Tanh
-from michigrad.tape import Tape
+from michigrad.tape import ParameterArray, Tape
 from tests import torch_autograd
 from tests.expressions import CASE_IDS, CASES, OPERATIONS, Expression
 from tests.helpers import close, cube
@@ -423,3 +423,83 @@ def test_anomaly_looks_only_at_its_own_thread() -> None:
         done.set()
         thread.join()
         ZERO.grad = 0
+
+
+# En una cinta, además, la fila
+
+W = Value(2.0)
+ROWS = [[1.0, 2.0], [3.0, 0.0], [1e200, 1e200], [math.nan, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ('build', 'forward', 'backward'),
+    [
+        (
+            lambda a, b: (a * b + 1).tanh(),
+            r"'\*' dio inf en la fila 2 del lote, con a=1e\+200 y b=1e\+200",
+            None,
+        ),
+        (
+            lambda a, b: (W * (a + b)).tanh(),
+            r"'\+' dio nan en la fila 3 del lote, con a=nan y b=1.0",
+            None,
+        ),
+        (
+            lambda a, b: W * b.sqrt(),  # las entradas no se derivan
+            None,
+            None,
+        ),
+        (
+            lambda a, b: (W * b).sqrt() * 3,
+            None,
+            r"al derivar 'sqrt' en la fila 1 del lote, con 0.0, el gradiente de 0.0 dio inf",
+        ),
+        (
+            lambda a, b: W * 1e200 * 1e200 * b.sigmoid(),
+            r"'\*' dio inf en la fila 0 del lote, con 2e\+200 y 1e\+200",
+            None,
+        ),
+    ],
+)
+@pytest.mark.parametrize('own_array', [False, True])
+def test_anomaly_in_a_tape(build: Any, forward: Any, backward: Any, own_array: bool) -> None:
+    a, b = Value(1.0, name='a'), Value(1.0, name='b')
+    out = build(a, b)
+    inputs = [v for v in (a, b) if v in topological_order(out)]
+    W.grad = 0
+    weights = ParameterArray([W])
+    tape = Tape(out, inputs, weights if own_array else None)
+    rows = np.array(ROWS)[:, -len(inputs) :]
+    with detect_anomaly():
+        if forward:
+            with pytest.raises(RuntimeError, match=forward):
+                tape.forward(rows)
+            with pytest.raises(RuntimeError, match='un forward'):
+                tape.backward()
+            return
+        tape.forward(rows)
+        if backward:
+            with pytest.raises(RuntimeError, match=backward):
+                tape.backward()
+            assert (W.grad, weights.grad.tolist()) == (0, [0.0])
+        else:
+            tape.backward()
+            assert math.isfinite(W.grad + weights.grad[0])
+
+
+def test_a_tape_outside_says_nothing() -> None:
+    a = Value(1.0)
+    tape = Tape(a * a, [a])
+    assert tape.forward([[1e200]]).tolist() == [math.inf]
+
+
+def test_anomaly_in_a_tape_without_inputs() -> None:
+    x = Value(1.0, name='x')
+    tape = Tape((x * x).sqrt())
+    with detect_anomaly():
+        assert tape.forward() == 1.0
+        tape.backward()
+        x.data = 1e200
+        with pytest.raises(RuntimeError, match=r"'\*' dio inf, con x=1e\+200 y x=1e\+200"):
+            tape.forward()
+    assert x.grad == 1.0
