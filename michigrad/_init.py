@@ -89,7 +89,7 @@ def _fans(weight: Weight) -> tuple[int, int]:
 
 
 def _gain(nonlinearity: Any) -> float:
-    if nonlinearity not in list(_GAINS):
+    if not isinstance(nonlinearity, str) or nonlinearity not in _GAINS:
         raise ValueError(
             f'nonlinearity es una de {", ".join(map(repr, _GAINS))}: llegó {short(nonlinearity)}'
         )

@@ -234,7 +234,8 @@ def _cross_entropy(example: list[Any], target: Any, smoothing: float) -> Value:
     if is_list(target):
         probabilities = _probabilities(target, classes)
     else:
-        index = _class_index(target, classes)
+        expected = 'el índice (un int) de una clase o la lista de sus probabilidades'
+        index = _class_index(target, classes, expected)
         if not smoothing:
             return log_total - shifted[index]
         probabilities = [int(i == index) for i in range(classes)]
@@ -256,14 +257,13 @@ def _shifted(example: list[Any]) -> list[Value]:
     return [z - highest for z in values]
 
 
-def _class_index(target: Any, classes: int) -> int:
+def _class_index(
+    target: Any, classes: int, expected: str = 'el índice (un int) de una clase'
+) -> int:
     try:
         index = operator.index(target)
     except TypeError:
-        raise TypeError(
-            f'el objetivo es el índice de una clase (un int) o la lista de sus {classes} '
-            f'probabilidades: llegó {short(target)}'
-        ) from None
+        raise TypeError(f'el objetivo es {expected}: llegó {short(target)}') from None
     if not 0 <= index < classes:
         raise ValueError(
             f'con {classes} clases el índice va de 0 a {classes - 1}: llegó {short(index)}'
@@ -275,15 +275,17 @@ def _probabilities(target: Any, classes: int) -> list[Any]:
     """Controla las probabilidades verdaderas; las que son Values pueden cambiar y no se miran."""
     numbers = [_number_or_value(p) for p in target]
     if len(numbers) != classes:
-        hint = '; si es un índice en un array de una columna, usá y.ravel()'
         raise ValueError(
-            f'hay {classes} clases y llegaron {len(numbers)} probabilidades'
-            f'{hint if len(numbers) == 1 else ""}'
+            f'hay {classes} clases y el objetivo es una lista de {len(numbers)}: van sus '
+            'probabilidades o un índice; si y es un array de una columna, usá y.ravel()'
         )
     for p in numbers:
         _check_probability(p, 'cada probabilidad')
     if not any(map(is_value, numbers)) and abs(sum(numbers) - 1) > 1e-4:
-        raise ValueError(f'las probabilidades suman 1: las que llegaron suman {sum(numbers)}')
+        raise ValueError(
+            f'las probabilidades suman 1: las que llegaron suman {sum(numbers)}; si son índices, '
+            'los logits son una lista de listas: por cada ejemplo, un número por clase'
+        )
     return numbers
 
 

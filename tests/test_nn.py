@@ -649,6 +649,7 @@ def test_init_follows_the_seed() -> None:
         (lambda: init.kaiming_normal_([[]]), ValueError, 'iguales'),
         (lambda: init.kaiming_normal_([Neuron(1).w, Neuron(2).w]), ValueError, r'\[1, 2\]'),
         (lambda: init.kaiming_normal_([Neuron(1).w], 'gelu'), ValueError, "una de .*'relu'"),
+        (lambda: init.kaiming_normal_([Neuron(1).w], np.ones(2)), ValueError, 'una de'),  # type: ignore[arg-type]
         (lambda: init.xavier_uniform_([Neuron(1).w], None), TypeError, 'gain'),  # type: ignore[arg-type]
     ],
 )
