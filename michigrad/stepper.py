@@ -361,7 +361,7 @@ _SPACE = '{http://www.w3.org/XML/1998/namespace}space'
 def _lighten(svg: ElementTree.Element) -> None:
     """Achica el dibujo: lo que Graphviz repite se dice una vez, y sin cifras que no se ven."""
     for part in svg.iter():
-        part.tail = None
+        part.tail = ' ' if part.tag == 'text' else None  # un lector de pantalla lee de corrido
         part.text = (part.text or '').replace('\xa0', ' ') if part.tag == 'text' else None
         part.attrib.pop(_SPACE, None)
         for name, value in list(part.attrib.items()):

@@ -12,7 +12,7 @@ const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 const origin = svg.querySelector('.graph').transform.baseVal.consolidate().matrix;
 
-const view = {scale: 1, chosen: false};  // chosen: si la escala la eligió una persona
+const view = {scale: 0, chosen: false};  // chosen: si la escala la eligió una persona
 
 /* ---- Los nodos ---- */
 
@@ -43,7 +43,6 @@ function drawNode(shape, {data, grad, changed, future}) {
   writeCell(shape.grad, `grad ${grad}`, shape.room, changed === 'grad');
   shape.box.classList.toggle('future', future);
   for (const part of shape.parts) part.classList.toggle('future', future);
-  shape.box.setAttribute('aria-label', `${shape.name} data ${data} grad ${grad}`);
 }
 
 function writeCell(cell, text, room, changed) {
