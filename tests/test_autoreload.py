@@ -76,7 +76,7 @@ weights = ParameterArray([old])
 assert Tape(old * new, [new], weights).forward([[2.0]])[0] == old.data * 2
 """
 cell(USE)
-edit('return self * 2', 'return self + self')
+edit('return self * 2', 'return 2 * self')
 cell(USE)
 '''
 
