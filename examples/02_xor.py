@@ -12,7 +12,7 @@ hacer es quedar a mitad de camino: 1/2 en todos lados, una pérdida de (1/2)² =
 Imprime la verificación de los gradientes y, de cada red, la pérdida y las cuatro predicciones.
 Dibuja las curvas y el porqué (02_xor.png), y el grafo de la pérdida de un ejemplo, después del
 forward pass y después del backward pass (02_grafo_forward.png, 02_grafo_backward.png). Tarda unos
-5 segundos.
+3 segundos.
 """
 
 import random

@@ -10,7 +10,7 @@ afuera del entrenamiento: con ellas se mide si la red aprendió o solo memorizó
 
 Imprime la pérdida y la exactitud, guarda los pesos (04_digitos.json) y controla que otra red que
 los carga responda lo mismo. Dibuja algunos aciertos y los errores más convencidos, con sus
-probabilidades (04_digitos.png). Tarda unos 10 segundos.
+probabilidades (04_digitos.png). Tarda unos 5 segundos.
 """
 
 import json

@@ -9,7 +9,7 @@ reparte probabilidades entre las que pueden seguir. Se lo compara con contar par
 (bigramas) sobre nombres que no vio.
 
 Imprime los nombres que inventa antes y después de entrenar, y dibuja la pérdida (05_nombres.png).
-Tarda unos 15 segundos.
+Tarda unos 5 segundos.
 """
 
 from __future__ import annotations

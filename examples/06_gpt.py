@@ -9,7 +9,7 @@ reparte probabilidades entre las que pueden seguir. Como el grafo depende del la
 una Tape por largo, y todas comparten los mismos parámetros.
 
 Imprime los nombres que inventa antes y después de entrenar y cuánto tarda un paso, con la cinta y
-sin ella, y dibuja la pérdida (06_gpt.png). Tarda alrededor de un minuto.
+sin ella, y dibuja la pérdida (06_gpt.png). Tarda medio minuto.
 """
 
 from __future__ import annotations
