@@ -154,9 +154,10 @@ def _parameters(module: Any) -> list[Value]:
     Raises:
         TypeError: si su `parameters` no devuelve una lista de Values.
     """
-    if not callable(getattr(module, 'parameters', None)):
+    if isinstance(module, type) or not callable(getattr(module, 'parameters', None)):
         raise TypeError(
-            f'{short(module)} no tiene parameters(), que devuelve la lista de sus Values'
+            'cada neurona y cada módulo tiene parameters(), que devuelve sus Values: llegó '
+            f'{short(module)}{parentheses(module)}'
         )
     found = module.parameters()
     params = list(found) if is_list(found) else [found]

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import michigrad
 from michigrad import functional, nn, optim
+from michigrad.autograd import grad
 from michigrad.engine import Value
 from michigrad.gradcheck import gradcheck
 
@@ -67,7 +68,7 @@ ANYTHING = st.one_of(
     st.lists(st.integers(0, 2), max_size=3),
     st.lists(st.sampled_from([nn.Tanh(), nn.Softmax()]), max_size=2),
 )
-REDUCTIONS = st.one_of(st.sampled_from(['mean', 'sum', '']), SCALARS)
+REDUCTIONS = st.one_of(st.sampled_from(['mean', 'sum', 'none', '']), SCALARS)
 
 
 def with_entry(name: str, number: Any) -> dict[str, Any]:
@@ -88,8 +89,56 @@ def step(optimizer: Any, attribute: str, junk: Any) -> None:
         raise
 
 
-def assign_lr(lr: Any) -> None:
-    optim.SGD([W], lr=0.1).lr = lr
+def assign(optimizer: Any, name: str, junk: Any) -> None:
+    driver = optimizer([Value(1.0)])
+    before = repr(driver.state_dict())
+    try:
+        setattr(driver, name, junk)
+    except Exception:
+        assert repr(driver.state_dict()) == before
+        raise
+    driver.step()
+
+
+def load(key: str, junk: Any) -> None:
+    driver = optim.Adam([Value(1.0)])
+    before = driver.state_dict()
+    try:
+        driver.load_state_dict({**before, key: junk} if key else junk)
+    except Exception:
+        assert driver.state_dict() == before
+        raise
+
+
+def clip(grad: Any) -> None:
+    w, x = Value(1.0), Value(2.0)
+    w.grad, x.grad = 3.0, grad
+    try:
+        optim.clip_grad_norm_([w, x], 1.0)
+    except Exception:
+        assert w.grad == 3.0
+        raise
+
+
+class Own(nn.Module):
+    """Un módulo propio con cualquier cosa en sus parámetros."""
+
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+    def parameters(self) -> Any:
+        return self.found
+
+
+def own_module(found: Any) -> None:
+    Own(found).state_dict()
+    Own(found).zero_grad()
+
+
+def own_neuron(neuron: Any) -> None:
+    layer = nn.Layer(2, 2)
+    layer.neurons[0] = neuron
+    nn.Sequential(layer)
 
 
 def assigned(field: str, junk: Any) -> None:
@@ -123,6 +172,7 @@ LOSSES: tuple[Callable[..., Value], ...] = (
     functional.binary_cross_entropy,
     functional.binary_cross_entropy_with_logits,
     functional.cross_entropy,
+    functional.nll_loss,
 )
 UNARY = (
     *('exp', 'log', 'sqrt', 'sin', 'cos', 'tanh', 'sigmoid', 'softplus', 'relu'),
@@ -170,9 +220,29 @@ CALLS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ('Tanh()(a)', nn.Tanh(), (A,)),
     ('Sigmoid()(a)', nn.Sigmoid(), (A,)),
     ('Softmax()(a)', nn.Softmax(), (A,)),
+    ('Softplus()(a)', nn.Softplus(), (A,)),
+    ('Linear(a, b)', nn.Linear, (A, A)),
+    ('Layer(2, 2, nonlin=a)', lambda a: nn.Layer(2, 2, nonlin=a), (A,)),
+    ('Layer(2, 2, foo=a)', lambda a: nn.Layer(2, 2, foo=a), (A,)),
+    ('MLP(a)', nn.MLP, (A,)),
+    ('parameters() da a', own_module, (A,)),
+    ('layer.neurons[0] = a', own_neuron, (A,)),
+    *(
+        (f'{name}(a, b)', getattr(nn.init, name), (A, A))
+        for name in ('kaiming_uniform_', 'kaiming_normal_', 'xavier_uniform_', 'xavier_normal_')
+    ),
+    ('xavier_normal_(w, a)', lambda a: nn.init.xavier_normal_([[W]], a), (A,)),
+    ('kaiming_normal_(w, a)', lambda a: nn.init.kaiming_normal_([[W]], a), (A,)),
     ('load_state_dict(a)', lambda a: NEURON.load_state_dict(a), (A,)),
     ('load_state_dict(b=a)', lambda a: NEURON.load_state_dict(with_entry('b', a)), (A,)),
     ('softmax(a)', functional.softmax, (A,)),
+    ('log_softmax(a)', functional.log_softmax, (A,)),
+    ('softplus(a)', functional.softplus, (A,)),
+    (
+        'cross_entropy(z, 0, smoothing=a)',
+        lambda a: functional.cross_entropy([1.0, W], 0, label_smoothing=a),
+        (A,),
+    ),
     *((f'{loss.__name__}(a, b, c)', loss, (A, A, R)) for loss in LOSSES),
     ('mse_loss(a, a)', lambda a: functional.mse_loss(a, a), (A,)),
     *(
@@ -186,7 +256,27 @@ CALLS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ('Adam(a)', optim.Adam, (A,)),
     ('Adam([w], a, b, c, d)', lambda *a: optim.Adam([W], *a), (A, A, A, A)),
     ('Adam([w], betas=a)', lambda a: optim.Adam([W], betas=a), (A,)),
-    ('optimizer.lr = a', assign_lr, (A,)),
+    ('AdamW([w], a, b, c, d)', lambda *a: optim.AdamW([W], *a), (A, A, A, A)),
+    ('AdamW(a)', optim.AdamW, (A,)),
+    *(
+        (f'SGD.{name} = a', lambda a, name=name: assign(optim.SGD, name, a), (A,))
+        for name in ('lr', 'momentum', 'nesterov', 'weight_decay')
+    ),
+    *(
+        (f'Adam.{name} = a', lambda a, name=name: assign(optim.Adam, name, a), (A,))
+        for name in ('betas', 'eps')
+    ),
+    *(
+        (f'optimizer.load_state_dict({name}=a)', lambda a, name=name: load(name, a), (A,))
+        for name in ('', 'lr', 'betas', 'step', 'exp_avg', 'exp_avg_sq', 'otra')
+    ),
+    ('AdamW.step, grad = a', lambda a: step(optim.AdamW, 'grad', a), (A,)),
+    ('Adam.step, data = a', lambda a: step(optim.Adam, 'data', a), (A,)),
+    ('clip_grad_norm_(a, b)', optim.clip_grad_norm_, (A, A)),
+    ('clip_grad_norm_([w], a)', lambda a: optim.clip_grad_norm_([Value(1.0)], a), (A,)),
+    ('clip_grad_norm_, grad = a', clip, (A,)),
+    ('grad(a, b)', grad, (A, A)),
+    ('grad(w * 2, a)', lambda a: grad(W * 2, a), (A,)),
     ('SGD.step, grad = a', lambda a: step(optim.SGD, 'grad', a), (A,)),
     ('SGD.step, data = a', lambda a: step(optim.SGD, 'data', a), (A,)),
     ('Adam.step, grad = a', lambda a: step(optim.Adam, 'grad', a), (A,)),
