@@ -154,7 +154,7 @@ class Record:
     def _operand(self, nodes: Any) -> Operand:
         """El lugar de `nodes`, que están todos en el mismo espacio."""
         places = self._place[nodes]
-        by_row = bool(np.all(places >= self._first_row))
+        by_row = places.item(0) >= self._first_row
         return Operand(by_row, places - by_row * self._first_row)
 
     def _dots(self, members: Ints) -> Dots | None:
@@ -304,6 +304,10 @@ class _Chains(NamedTuple):
         `most` es cuánto se toma, como mucho, de cada cadena.
         """
         numbers = self.number[ends]
+        if len(numbers) == 1:
+            start, length = self.starts.item(numbers[0], kind), self.counts.item(numbers[0], kind)
+            length = min(length, most or length)
+            return self.items[start : start + length], np.array([length])
         lengths = np.minimum(self.counts[numbers, kind], most or len(self.items))
         skipped = self.starts[numbers, kind] - (np.cumsum(lengths) - lengths)
         return self.items[np.repeat(skipped, lengths) + np.arange(lengths.sum())], lengths

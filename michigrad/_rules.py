@@ -38,8 +38,8 @@ def rules(xp: Any) -> dict[str, Rule]:
     Args:
         xp: numpy, jax.numpy o un objeto con las mismas funciones. De las que usan las derivadas,
             solo `divide`, `log` y `float_power` pueden no tener resultado real; ahí se espera de
-            ellas lo que hace numpy: inf o nan, y ninguna excepción. Si tiene `sigmoid`, `softplus`
-            o `zero_where`, se usan en vez de las de acá.
+            ellas lo que hace numpy: inf o nan, y ninguna excepción. Si tiene `sigmoid` o
+            `softplus`, se usan en vez de las de acá.
 
     Las derivadas `to_x` y `to_y` son lineales en g, el gradiente de out. En '**n', y es el
     exponente, un float de Python.
@@ -51,20 +51,16 @@ def rules(xp: Any) -> dict[str, Rule]:
         e = xp.exp(-xp.abs(x))  # e^-|x| nunca se desborda
         return where(x >= 0, 1 / (1 + e), e / (1 + e))
 
-    def zero_where(condition: Any, g: Any) -> Any:
-        return where(condition, 0.0, g)
-
     def softplus(x: Any) -> Any:
         return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
 
     sigmoid = getattr(xp, 'sigmoid', sigmoid)
     softplus = getattr(xp, 'softplus', softplus)
-    zero_where = getattr(xp, 'zero_where', zero_where)
 
     def to_base(x: Any, y: Any, out: Any, g: Any) -> Any:
         # Con exponente 0 no pasa nada, ni siquiera un gradiente infinito.
         slope = where(xp.equal(y, 0), 0.0, y * xp.float_power(x, y - 1))
-        return zero_where(xp.equal(y, 0), slope * g)
+        return where(xp.equal(y, 0), 0.0, slope * g)
 
     def to_fixed_base(x: Any, y: float, out: Any, g: Any) -> Any:
         if y == 2:  # el cuadrado, aparte: una potencia tarda diez veces más que un producto
@@ -86,7 +82,7 @@ def rules(xp: Any) -> dict[str, Rule]:
 
     def of_greater(x: Any, y: Any, g: Any) -> Any:
         """Lo que le llega a x del mayor de x e y: en un empate, la mitad a cada uno."""
-        return zero_where(x < y, where(xp.equal(x, y), g / 2, g))
+        return where(x < y, 0.0, where(xp.equal(x, y), g / 2, g))
 
     return {
         '+': Rule(
@@ -193,7 +189,7 @@ def rules(xp: Any) -> dict[str, Rule]:
         ),
         'ReLU': Rule(
             value=partial(xp.maximum, 0.0),
-            to_x=lambda x, y, out, g: zero_where(x <= 0, g),  # por nan pasa, como en PyTorch
+            to_x=lambda x, y, out, g: where(x <= 0, 0.0, g),  # por nan pasa, como en PyTorch
             unary=True,
         ),
         'softplus': Rule(

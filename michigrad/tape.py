@@ -27,7 +27,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -306,44 +306,54 @@ class Tape:
 
     def _read_leaves(self, numbers: Floats) -> None:
         """Pone al principio de `numbers` el data que tienen ahora los parámetros y las hojas."""
-        first = 0
+        leaves, first = self._record.leaves, 0
         if self._parameters:
-            first = len(self._parameters.data)
-            numbers[:first] = self._parameters.data
+            data = self._parameters.data
+            first = len(data)
+            numbers[:first] = data
         # struct copia una lista de floats en la tercera parte del tiempo que numpy.
-        self._pack(numbers.data, 8 * first, *_floats(self._record.leaves, 'data'))
+        self._pack(numbers.data, 8 * first, *_assigned(leaves, 'data'))
 
     def _accumulate(self, grads: Floats) -> None:
         """Suma los gradientes en las hojas: o en todas o, si alguna no se puede, en ninguna."""
-        loose = self._record.leaves
-        first = len(self._parameters.data) if self._parameters else 0
+        leaves, first = self._record.leaves, 0
+        if self._parameters:
+            first = len(self._parameters.grad)
+        new = grads[first : first + len(leaves)].tolist()
         with _ACCUMULATING:
-            before = _floats(loose, 'grad')
+            before = _assigned(leaves, 'grad')
+            totals = [old + more for old, more in zip(before, new, strict=True)]
             if self._parameters:
                 self._parameters.grad += grads[:first]
-            for v, old, new in zip(loose, before, grads[first:].tolist(), strict=False):
-                v.grad = old + new
+            for v, total in zip(leaves, totals, strict=True):
+                v.grad = total
 
 
 # Varias cintas pueden compartir hojas, así que el turno para sumarles gradientes es uno solo.
 _ACCUMULATING = threading.Lock()
 
 
-def _floats(leaves: list[Value], field: str) -> list[float]:
+def _assigned(leaves: list[Value], field: Literal['data', 'grad']) -> list[float]:
     """El `data` o el `grad` de cada hoja.
 
     Raises:
-        TypeError: si alguno no es un número.
+        TypeError, OverflowError: si alguno no es un número.
     """
-    found = [getattr(v, field) for v in leaves]
-    if set(map(type, found)) <= {float}:
-        return found
+    found = [v.data for v in leaves] if field == 'data' else [v.grad for v in leaves]
+    try:  # si la suma es un float, son todos números; mirarlos uno por uno tarda diez veces más
+        if type(sum(found, 0.0)) is float:
+            return found
+    except (TypeError, OverflowError):
+        pass
     return [float(assigned(v, field)) for v in leaves]
 
 
 def _fill(field: str, array: Floats, new: Any) -> None:
     """Rellena `array` con un número o con uno para cada parámetro."""
     if new is array:  # lo que queda de weights.data -= 1: ya está hecho
+        return
+    if type(new) in (int, float) and not abs(new) > 1e308:
+        array.fill(new)
         return
     expected = f'{field} es un número, o un array de forma {array.shape}'
     numbers = _numbers(expected, new)

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -267,3 +268,17 @@ def test_moons_twin_has_the_same_losses() -> None:
     model = ours.new_model()
     losses = ours.train_with_tape(model, 100, ours.record_loss(model))
     assert losses == pytest.approx(twin.train(twin.new_model(), 100), rel=0, abs=1e-9)
+
+
+@pytest.mark.usefixtures('torch')
+def test_gpt_twin_has_the_same_losses() -> None:
+    need('faker')
+    ours, twin = load(EXAMPLES / '06_gpt.py'), load(EXAMPLES / 'pytorch' / '06_gpt_pytorch.py')
+    names = ours.load_names()
+    assert names == twin.load_names()
+    losses = []
+    for script in (ours, twin):
+        model = script.build_model(random.Random(0))
+        trainer = script.Trainer(model, names, random.Random(1))
+        losses.append([trainer.step(lr=0.01) for _ in range(20)])
+    assert losses[0] == pytest.approx(losses[1], rel=0, abs=1e-9)
