@@ -147,8 +147,8 @@ def check_tape(
                 j = _first_row(data[v])
                 if j is not None:
                     operands = [_at(data[u], j) for u in v._prev]
-                    where = f' en la fila {j} del lote' if batch else ''
-                    raise RuntimeError(_forward_text(v, operands, _at(data[v], j), where))
+                    number, where = _at(data[v], j), _where(data[v], j)
+                    raise RuntimeError(_forward_text(v, operands, number, where))
             else:
                 data[v] = batch[v] if v in batch else np.float64(leaves.get(v, v.data))
         if derive:
@@ -174,9 +174,8 @@ def _check_tape_backward(
             j = _first_row(grads[u])
             if j is not None:
                 operands = [_at(data[w], j) for w in v._prev]
-                where = f' en la fila {j} del lote' if batch else ''
                 numbers = _at(grads[u], j), _at(grads[v], j)
-                raise RuntimeError(_backward_text(v, u, operands, *numbers, where))
+                raise RuntimeError(_backward_text(v, u, operands, *numbers, _where(grads[u], j)))
 
 
 def _step(v: Value, data: Mapping[Value, Any]) -> tuple[Any, Any, Rule]:
@@ -198,6 +197,10 @@ def _first_row(x: Any) -> int | None:
 
     bad = np.flatnonzero(~np.isfinite(x))
     return int(bad[0]) if len(bad) else None
+
+
+def _where(x: Any, row: int) -> str:
+    return f' en la fila {row} del lote' if getattr(x, 'ndim', 0) else ''
 
 
 def _at(x: Any, row: int) -> float:

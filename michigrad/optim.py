@@ -26,6 +26,13 @@ def _betas(name: str, betas: Any) -> tuple[float, float]:
     return setting('β₁', betas[0], below=1), setting('β₂', betas[1], below=1)
 
 
+def _count(name: str, x: Any) -> int:
+    steps = setting(name, x)
+    if steps != int(steps):
+        raise ValueError(f'{name} es cuántos pasos hubo, un int: llegó {steps}')
+    return int(steps)
+
+
 class Optimizer:
     """Lo que tienen en común los optimizadores. Cada uno define `_updates`.
 
@@ -134,12 +141,13 @@ class Optimizer:
         memory = {
             name: self._numbers(name, state[name])
             if isinstance(x, list)
-            else int(setting(name, state[name]))
+            else _count(name, state[name])
             for name, x in self._state.items()
         }
-        for name, x in settings.items():
-            setattr(self, name, x)
-        self._state = memory
+        with all_or_nothing([self], *settings, '_state'):
+            for name, x in settings.items():
+                setattr(self, name, x)
+            self._state = memory
 
     def _updates(self) -> tuple[list[Any], dict[str, Any]]:
         """Calcula, sin cambiar nada, qué restarle a cada parámetro y el estado del próximo paso."""

@@ -419,6 +419,7 @@ def test_the_state_is_plain_and_named_as_in_pytorch() -> None:
         (lambda s: s.update(betas=[0.9]), TypeError, 'betas'),
         (lambda s: s.update(step=None), TypeError, 'step'),
         (lambda s: s.update(step=-1), ValueError, 'step'),
+        (lambda s: s.update(step=2.5), ValueError, 'step es .* un int: llegó 2.5'),
         (lambda s: s.update(exp_avg=[0.0]), ValueError, 'exp_avg .* que son 2'),
         (lambda s: s.update(exp_avg=[0.0, 'x']), TypeError, "exp_avg: .* llegó 'x'"),
         (lambda s: s.update(exp_avg_sq=0.0), ValueError, 'exp_avg_sq es una lista'),
