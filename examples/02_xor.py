@@ -104,7 +104,7 @@ def draw_graphs(model: Sequential, folder: Path) -> None:
 
 
 def save_graph(loss: Value, file: Path) -> None:
-    graph = show_graph(loss, width=13.3, height=7.5, groups=True)
+    graph = show_graph(loss, rankdir='TB', groups=True)
     print(f'Imagen: {graph.save(file)}')
 
 
