@@ -194,7 +194,7 @@ def _picture_format(filename: str | os.PathLike[str] | None) -> str:
 def _render(source: str, format: str, engine: str) -> tuple[bytes, float]:
     """El dibujo, y cuánto se lo achicó o agrandó para que entrara en el lugar que se le dio."""
     if format.lower() not in _BITMAPS:
-        scale = _measure(source, engine)[2] if 'size=' in source else 1.0
+        scale = _measure(source, engine)[2] if ' size=' in source else 1.0
         return _run(source, format, engine), scale
     width, height, scale = _measure(source, engine)
     dpi = _DPI if scale == 1 else _DENSE_DPI

@@ -315,8 +315,9 @@ def _picture(
     text = graph.pipe('svg', encoding='utf-8').replace(f' xmlns="{_SVG}"', '', 1)
     svg = ElementTree.fromstring(text)
     _name_parts(svg, nodes)
+    texts = {group.get('id'): group.findall('text') for group in svg.iter('g')}
     for i, v in enumerate(nodes):
-        data, grad = svg.findall(f'.//g[@id="n{i}"]/text')[-2:]
+        data, grad = texts[f'n{i}'][-2:]
         data.text = f'data {significant(assigned(v, "data"))}'
         grad.text = f'grad {significant(grads[i])}'
     _lighten(svg)
@@ -355,6 +356,7 @@ _REPEATED = {
     'stroke': 'black',
     'fill': 'none',
 }
+_EXTRA_DIGITS = re.compile(r'(?<=\.\d)\d+')
 _SPACE = '{http://www.w3.org/XML/1998/namespace}space'
 
 
@@ -368,7 +370,7 @@ def _lighten(svg: ElementTree.Element) -> None:
             if _REPEATED.get(name) == value:
                 del part.attrib[name]
             elif name in ('d', 'points', 'x', 'y', 'cx', 'cy'):
-                part.set(name, re.sub(r'-?\d+\.\d+', lambda x: f'{float(x[0]):.1f}', value))
+                part.set(name, _EXTRA_DIGITS.sub('', value))
     for node in svg.iterfind('.//g[@id]'):
         if node[0].tag != 'ellipse':
             _square(node[0])

@@ -28,6 +28,7 @@ from michigrad.nn import MLP
 from michigrad.stepper import show_backprop
 from michigrad.visualize import show_graph, show_graph_interactive
 from tests.helpers import cube
+from tests.needs import need
 from tests.page_script import graph_of
 from tests.screenshots import neuron
 
@@ -133,7 +134,7 @@ def test_a_class_of_ones_own() -> None:
 
 
 def test_the_values_of_micrograd() -> None:
-    micrograd = pytest.importorskip('micrograd.engine')
+    micrograd = need('micrograd.engine')
     a, b = micrograd.Value(2.0), micrograd.Value(-3.0)
     out = (a * b + b**2).relu() * a
     picture = show_backprop(out).picture

@@ -18,8 +18,9 @@ from michigrad.engine import Value, topological_order
 from michigrad.functional import cross_entropy
 from michigrad.nn import MLP
 from michigrad.stepper import show_backprop
+from tests.needs import need
 
-pytest.importorskip('playwright', reason='falta Playwright: pip install playwright')
+pytest.importorskip('playwright', reason='falta Playwright: pip install -e ".[dev]"')
 
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
@@ -402,6 +403,18 @@ def test_what_an_operation_of_ones_own_depends_on_cannot_be_changed(tab: Tab) ->
     expect(page.get_by_label('data', exact=True)).to_be_visible()
 
 
+def test_what_an_operation_of_ones_own_depends_on_is_not_adjusted(tab: Tab) -> None:
+    page = tab.open(cube(Value(2.0, name='w0')) * Value(3.0, name='w1'))
+    page.keyboard.press('End')
+    updates = [row.inner_text().split('\t')[-1] for row in page.locator('#leaves tr').all()]
+    assert updates == ['no se ajusta', '3 − 0.1 · 8 = 2.2']
+    button(page, 'Dar un paso').click()
+    assert shown(page, 0) == ['data 2', f'grad {significant(12 * 2.2)}']
+    alone = tab.open(cube(Value(2.0, name='w0')))
+    alone.keyboard.press('End')
+    expect(button(alone, 'Dar un paso')).to_be_disabled()
+
+
 def train(steps: int, eta: float) -> tuple[list[float], list[float]]:
     """Las pérdidas y los parámetros del bucle de siempre, en Python."""
     leaves = {v.name: v.data for v in topological_order(neuron()) if not v._prev}
@@ -604,7 +617,8 @@ def test_the_page_opens_where_the_address_says(rankdir: str, tab: Tab) -> None:
         assert box['y'] + box['height'] <= board['y'] + board['height']
 
 
-SIZES = [(320, 640), (390, 844), (800, 600), (844, 390), (800, 1000), (1440, 900)]
+# 720 × 450 es una pantalla de 1440 × 900 agrandada al 200 %.
+SIZES = [(320, 640), (390, 844), (720, 450), (800, 600), (844, 390), (800, 1000), (1440, 900)]
 
 
 @pytest.mark.parametrize('size', SIZES)
@@ -748,10 +762,8 @@ def test_the_buttons_come_before_the_nodes(tab: Tab) -> None:
 
 
 def notebook(tmp_path: Path, code: str) -> Path:
-    nbformat = pytest.importorskip('nbformat')
-    nbclient = pytest.importorskip('nbclient')
-    nbconvert = pytest.importorskip('nbconvert')
-    pytest.importorskip('ipykernel')
+    nbformat, nbclient, nbconvert = need('nbformat'), need('nbclient'), need('nbconvert')
+    need('ipykernel')
     cells = [nbformat.v4.new_code_cell(code)]
     written = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(written, kernel_name='python3').execute()

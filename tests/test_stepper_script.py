@@ -16,8 +16,9 @@ import pytest
 
 from michigrad._notation import significant
 from michigrad.engine import Value, topological_order
+from tests.needs import need
 
-pytest.importorskip('playwright', reason='falta Playwright: pip install playwright')
+pytest.importorskip('playwright', reason='falta Playwright: pip install -e ".[dev]"')
 
 from tests.helpers import cube
 from tests.page_script import Script
@@ -430,7 +431,7 @@ def test_the_derivative_of_an_operation_that_has_no_formula(script: Script) -> N
 
 
 def test_values_of_other_classes(script: Script) -> None:
-    micrograd = pytest.importorskip('micrograd.engine')
+    micrograd = need('micrograd.engine')
     a, b = micrograd.Value(2.0), micrograd.Value(-3.0)
     out = (a * b + b**2).relu() * a
     told = script.tell(out)

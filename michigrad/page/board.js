@@ -45,11 +45,15 @@ function drawNode(shape, {data, grad, changed, future}) {
   for (const part of shape.parts) part.classList.toggle('future', future);
 }
 
+// Mide un texto sin que el navegador tenga que acomodar todo el dibujo.
+const ruler = document.createElement('canvas').getContext('2d');
+ruler.font = `bold ${FONT_SIZE}px Arial, "Liberation Sans", Helvetica, sans-serif`;
+
 function writeCell(cell, text, room, changed) {
   cell.classList.toggle('changed', changed);
   cell.textContent = text;
   cell.removeAttribute('textLength');
-  if (text.length > 11 && cell.getComputedTextLength() > room) {
+  if (ruler.measureText(text).width > room) {
     cell.setAttribute('textLength', room);
     cell.setAttribute('lengthAdjust', 'spacingAndGlyphs');
   }

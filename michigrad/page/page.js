@@ -4,6 +4,7 @@ const graph = readGraph(JSON.parse($('data').textContent));
 const {nodes} = graph;
 const shapes = findShapes(nodes);
 const locked = lockedLeaves(nodes);
+locked.forEach((owner, i) => { nodes[i].trainable &&= owner === null; });
 const given = {
   leaves: nodes.map((node) => node.data),
   grads: nodes.map((node) => (isLeaf(node) ? node.grad : 0)),
@@ -327,11 +328,11 @@ function writeRow({name, trainable}, i, eta) {
 function descendOnce() {
   const eta = parseNumber($('eta').value);
   if ($('descend').getAttribute('aria-disabled') === 'true') return;
-  const before = losses.length ? losses : [lossNow()];
-  const grads = model.grads;
-  if (start !== zeros) start = grads.map((grad, i) => (isLeaf(nodes[i]) ? grad : 0));
-  const problem = setLeaves(descend(nodes, leaves, grads, eta));
-  losses = problem ? before : [...before, lossNow()];
+  const before = {start, losses: losses.length ? losses : [lossNow()]};
+  if (start !== zeros) start = model.grads.map((grad, i) => (isLeaf(nodes[i]) ? grad : 0));
+  const problem = setLeaves(descend(nodes, leaves, model.grads, eta));
+  if (problem) ({start} = before);
+  losses = problem ? before.losses : [...before.losses, lossNow()];
   render();
   if (problem) $('loss').textContent = `Con ese paso no hay resultado: probá con un η más chico.`;
 }
