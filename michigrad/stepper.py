@@ -87,13 +87,13 @@ class BackpropPage:
         picture = base64.b64encode(self.picture.encode()).decode()
         page = base64.b64encode(gzip.compress(self.html.encode(), mtime=0)).decode()
         return (
-            '<div style="position: relative; height: 640px; overflow: hidden">'
+            '<div style="display: grid; grid-template-columns: minmax(0, 1fr)">'
             '<img alt="El grafo con los gradientes que deja backward()"'
-            ' style="max-width: 100%; max-height: 100%; background: white"'
+            ' style="grid-area: 1 / 1; max-width: 100%; max-height: 640px; background: white"'
             f' src="data:image/svg+xml;base64,{picture}">'
             '<iframe title="Backpropagation paso a paso" sandbox="allow-scripts"'
-            ' style="position: absolute; top: 0; left: 0; width: 100%; height: 100%; border: 0;'
-            f' background: white" srcdoc="{html.escape(_UNPACK).replace("PAGE", page)}"></iframe>'
+            ' style="grid-area: 1 / 1; width: 100%; height: 640px; border: 0; background: white"'
+            f' srcdoc="{html.escape(_UNPACK).replace("PAGE", page)}"></iframe>'
             '</div>'
         )
 
