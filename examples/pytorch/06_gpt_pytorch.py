@@ -118,7 +118,7 @@ class Trainer:
         loss = names_loss(self.model, self.rng.choices(same, k=BATCH))
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.item())
 
 
 def invent(model: Model, rng: random.Random) -> str:
