@@ -186,27 +186,45 @@ def draw(
         elif edge[0] != edge[1]:  # entre dos tablas, una sola flecha; adentro de una, ninguna
             graph.edge(*edge)
     for before, after in _order(operations, clusters):
-        if before not in tables and after not in tables:
-            graph.edge(ids[before], ids[after], style='invis')
+        graph.edge(ids[before], ids[after], style='invis')
     return graph
 
 
 def _order(results: Iterable[Any], clusters: Mapping[Any, str]) -> Iterator[tuple[Any, Any]]:
     """Qué va antes de qué para que una capa quede después de todo lo que entra en ella.
 
-    Son los pares de algo que entra y un peso que lo multiplica, a él o a otro de su capa.
+    Son los pares de algo que entra y un peso de la capa, lo multiplique a él o a otro. En una capa
+    que se usa dos veces, lo que entra sale también de ella, y no hay un antes y un después.
     """
     entering: dict[str, dict[Any, None]] = {}
     weights: dict[str, dict[Any, None]] = {}
+    through: dict[Any, set[str]] = {}  # las capas por las que pasó cada nodo
     for v in results:
         layer = layer_of(clusters.get(v, ''))
+        through[v] = {layer}.union(*(through.get(u, ()) for u in v._prev))
         outside = [u for u in v._prev if layer_of(clusters.get(u, '')) != layer]
         if layer and outside:
             entering.setdefault(layer, {}).update(dict.fromkeys(outside))
             own = [u for u in v._prev if u not in outside and not u._prev]
             weights.setdefault(layer, {}).update(dict.fromkeys(own))
+    feeding = {
+        layer: set().union(*(through.get(u, ()) for u in before))
+        for layer, before in entering.items()
+    }
     for layer, before in entering.items():
-        yield from itertools.product(before, weights[layer])
+        if layer not in _all_before(layer, feeding):
+            yield from itertools.product(before, weights[layer])
+
+
+def _all_before(layer: str, feeding: Mapping[str, set[str]]) -> set[str]:
+    """Las capas que dan lo que entra en `layer`, las que dan lo que entra en esas, y así."""
+    found: set[str] = set()
+    pending = [layer]
+    while pending:
+        new = feeding.get(pending.pop(), set()) - found
+        found |= new
+        pending += new
+    return found
 
 
 def _home(path: str, homes: dict[str, graphviz.Digraph]) -> graphviz.Digraph:

@@ -103,7 +103,8 @@ def show_graph(
         if v in modules:  # lo dice el recuadro
             name = name.replace(f'{modules[v]}.', '')
         boxes[v] = Box(name, amount(v.data), amount(v.grad), row(v).symbol)
-    return draw(nodes, boxes, format, rankdir, size=size, clusters=modules, tables=tables)
+    clusters = {} if tables else modules
+    return draw(nodes, boxes, format, rankdir, size=size, clusters=clusters, tables=tables)
 
 
 def _size(width: Any, height: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import itertools
 import math
 import random
@@ -143,14 +144,28 @@ def test_each_layer_is_drawn_after_the_one_that_feeds_it() -> None:
     assert sides['capa L1'][1] <= sides['capa L2'][0] + 1
 
 
-def test_a_layer_that_is_used_twice() -> None:
+def invisible(source: str) -> list[tuple[str, str]]:
+    return re.findall(r'(\w+) -> (\w+) \[style=invis\]', source)
+
+
+def test_the_order_of_the_layers_never_goes_round_in_circles() -> None:
+    """Con un ciclo, hay versiones de dot que no terminan."""
     random.seed(1)
-    shared, other = Layer(2, 2), Layer(2, 2)
-    model = Sequential(shared, other, shared, Layer(2, 1))
-    loss = (model(inputs(2)) - 1) ** 2
-    boxes = sum(map(len, clusters(show_graph(loss, groups=True).source).values()))
-    assert boxes == len(module_names(trace(loss)[0]))
-    assert show_graph(loss, groups=True).pipe('png')
+    first, second, last = Layer(2, 2), Layer(2, 2), Layer(2, 1)
+    model = Sequential(first, second, last)
+    x = inputs(2)
+    for h, entering in (
+        (second(first(x)), 6),  # lo que entra en cada una de las tres capas va antes que ella
+        (first(first(x)), 4),
+        (first(second(first(x))), 2),  # salvo en las que dan vueltas: queda la última
+        ([a + b for a, b in zip(second(first(x)), first(second(x)), strict=True)], 2),
+        ([a + b for a, b in zip(first(first(x)), x, strict=True)], 4),
+    ):
+        source = show_graph(model.layers[2](h), groups=True).source
+        assert len({a for a, _ in invisible(source)}) == entering
+        arrows = set(re.findall(r'(\w+) -> (\w+)', source))
+        before = {end: {a for a, b in arrows if b == end} for edge in arrows for end in edge}
+        list(graphlib.TopologicalSorter(before).static_order())  # CycleError si hay un ciclo
 
 
 def test_without_names_of_modules_it_says_so() -> None:
