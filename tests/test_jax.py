@@ -39,8 +39,9 @@ from tests.graphs import (
     hinge,
     moons,
 )
+from tests.needs import need
 
-jax = pytest.importorskip('jax', reason='falta JAX: pip install -e ".[jax]"')
+jax = need('jax')
 jnp: Any = jax.numpy
 
 
