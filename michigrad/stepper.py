@@ -36,7 +36,10 @@ if sys.platform == 'emscripten':
 
 _MAX_VALUES = 300
 _SVG = 'http://www.w3.org/2000/svg'
-_SCRIPTS = ('engine.js', 'notation.js', 'story.js', 'board.js', 'page.js')
+_SCRIPTS = (
+    *('engine.js', 'notation.js', 'story.js'),  # las cuentas y lo que se escribe
+    *('board.js', 'predict.js', 'card.js', 'training.js', 'page.js'),  # lo que se ve y se maneja
+)
 
 # El texto que le da el ancho a cada caja: los números de la página cambian, y la caja no.
 _WIDEST_NUMBER = '−0.01235'

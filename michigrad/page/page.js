@@ -79,28 +79,35 @@ function cellTexts({known, grad, pending, changed}, i) {
 }
 
 function render() {
-  const {phase, node, caption, lines} = steps[step];
   const state = currentState();
-  document.body.classList.toggle('backward', phase === 'backward');
+  document.body.classList.toggle('backward', steps[step].phase === 'backward');
   state.forEach((seen, i) => drawNode(shapes[i], {
     ...cellTexts(seen, i), changed: seen.changed, future: !seen.known && !seen.pending,
   }));
   markActive();
   drawEdges();
+  writeStep(steps[step]);
+  showControls();
+  showScore();
+  showTraining();
+  showCard(state);
+  updateAddress();
+}
+
+function writeStep({phase, node, caption, lines}) {
   $('phase').textContent = phase === 'forward' ? 'Forward: los valores' : 'Backward: los gradientes';
   $('counter').textContent = `Paso ${step + 1} de ${steps.length}`;
   $('caption').textContent = node < 0 ? captionAtEnds(caption) : caption;
   const pending = firstPending();
   $('lines').classList.toggle('leaves', phase === 'forward' && node < 0);
   $('lines').replaceChildren(...lines.map((line, j) => writeLine(line, j, pending)));
+}
+
+function showControls() {
   $('slider').value = step;
-  $('slider').setAttribute('aria-valuetext', `${$('counter').textContent}, ${phase}`);
+  $('slider').setAttribute('aria-valuetext', `${$('counter').textContent}, ${steps[step].phase}`);
   for (const id of ['first', 'previous']) $(id).setAttribute('aria-disabled', step === 0);
   for (const id of ['next', 'last']) $(id).setAttribute('aria-disabled', step === steps.length - 1);
-  showScore();
-  showTraining();
-  showCard(state);
-  updateAddress();
 }
 
 function captionAtEnds(caption) {
@@ -173,189 +180,6 @@ function writeLine(line, j, pending) {
   }
   if (j === pending) item.append(askForm(line, answer));
   return item;
-}
-
-/* ---- Predecir ---- */
-
-function askForm(line, answer) {
-  const form = element('form', '');
-  const field = element('input', '', {inputmode: 'decimal', size: 9, 'aria-label': 'Tu resultado', autocomplete: 'off'});
-  const skip = element('button', 'Mostrar', {type: 'button', id: 'reveal'});
-  form.append(field, element('button', 'Comprobar'), skip);
-  form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    const number = parseNumber(field.value);
-    if (!Number.isNaN(number)) reveal(field.value.trim(), isClose(number, line.value, answer));
-  });
-  skip.addEventListener('click', () => reveal('', false));
-  return form;
-}
-
-// Bien es hasta una unidad de la última cifra que se muestra.
-function isClose(typed, value, answer) {
-  return typed === value || Math.abs(typed - parseNumber(answer)) <= lastUnit(value) * (1 + 1e-9);
-}
-
-function reveal(typed, right) {
-  answers.set(`${step}:${firstPending()}`, {typed, right});
-  render();
-  (document.querySelector('#lines form input') ?? $('next')).focus({preventScroll: true});
-}
-
-function showScore() {
-  const replies = [...answers.values()];
-  const right = replies.filter((reply) => reply.right).length;
-  $('score').hidden = !$('predict').checked || !replies.length;
-  $('score').textContent = `Bien: ${right} de ${replies.length}`;
-}
-
-/* ---- La ficha de un nodo ---- */
-
-function showCard(state) {
-  $('card').hidden = selected === null;
-  document.body.classList.toggle('card', selected !== null);
-  shapes.forEach(({box}, i) => box.classList.toggle('selected', i === selected));
-  if (selected === null) return;
-  const node = nodes[selected];
-  const {known, grad, pending, changed} = state[selected];
-  const late = 'todavía no se calculó';
-  const hides = (kind) => pending && changed === kind;
-  const slopes = known && !$('predict').checked ? writeSlopes(graph, model, selected) : [];
-  const rows = [
-    ['operación', isLeaf(node) ? 'ninguna: es una hoja' : `${graph.rows[node.row].symbol}: ${symbols(graph, selected)}`],
-    ['data', hides('data') ? '?' : known ? exact(model.data[selected]) : late],
-    ['grad', hides('grad') ? '?' : known ? exact(grad) : late],
-    ...(slopes.length ? [['derivadas locales', slopes.join('\n')]] : []),
-  ];
-  $('card').querySelector('h2').textContent = shapes[selected].name;
-  $('card').querySelector('dl').replaceChildren(
-    ...rows.flatMap(([name, text]) => [element('dt', name), element('dd', text)]));
-  showEditor(node);
-}
-
-function showEditor(node) {
-  const owner = locked[selected];
-  $('editor').hidden = !isLeaf(node) || owner !== null;
-  $('locked').hidden = !isLeaf(node) || owner === null;
-  if (!isLeaf(node)) return;
-  if (owner) {
-    $('locked').textContent = `No se puede cambiar: de ella depende ${owner.name}, una operación propia que solo tu programa sabe calcular.`;
-    return;
-  }
-  const x = leaves[selected];
-  if (document.activeElement !== $('datum')) $('datum').value = exact(x).replace(MINUS, '-');
-  if (document.activeElement !== $('dial')) setDial(given.leaves[selected], x);
-  showNudge();
-}
-
-// La barra va hasta uno, o el doble del número, para cada lado.
-function setDial(center, x) {
-  const reach = Math.max(1, 2 * Math.abs(center), Math.abs(x - center));
-  Object.assign($('dial'), {min: center - reach, max: center + reach, step: reach / 200, value: x});
-}
-
-function editLeaf(x) {
-  const problem = Number.isFinite(x)
-    ? setLeaves(leaves.map((old, i) => (i === selected ? x : old))) : 'Escribí un número.';
-  $('mistake').textContent = problem;
-  $('mistake').hidden = !problem;
-  if (!problem) {
-    losses = [];
-    render();
-  }
-}
-
-// La derivada, sentida: cuánto cambia el resultado si la hoja cambia un poco.
-function showNudge() {
-  const delta = parseNumber($('delta').value);
-  const root = nodes.at(-1).name;
-  const slope = model.own[selected];
-  try {
-    const pushed = forward(nodes, leaves.map((x, i) => (i === selected ? x + delta : x))).data.at(-1);
-    $('felt').textContent = Number.isFinite(delta)
-      ? `Δ${root} = ${significant(pushed - lossNow())}\n∂${root}/∂${nodes[selected].name} · ${within(numberTerm(delta), 1)} = ${significant(slope * delta)}`
-      : 'Escribí un número.';
-  } catch (error) {
-    if (!(error instanceof NoResult)) throw error;
-    $('felt').textContent = 'Con ese empujón no hay resultado.';
-  }
-}
-
-function select(i) {
-  selected = i;
-  $('mistake').hidden = true;
-  showCard(currentState());
-  if (i === null) return;
-  reach(surround([shapes[i].bounds]));
-  $('card').scrollIntoView({block: 'nearest'});
-}
-
-// El primer paso que calcula el nodo elegido, o el último que le da gradiente.
-function jump(kind) {
-  const gives = (candidate) => candidate.lines.some((line) => line.to === selected && line.kind === kind);
-  const target = kind === 'data' ? steps.findIndex(gives) : steps.findLastIndex(gives);
-  if (target >= 0) go(target);
-}
-
-/* ---- Descenso por el gradiente ---- */
-
-function showTraining() {
-  const {last} = steps[step];
-  $('training').hidden = !last;
-  document.body.classList.toggle('last', Boolean(last));
-  if (!last) return;
-  const eta = parseNumber($('eta').value);
-  const root = nodes.at(-1).name;
-  $('rootName').textContent = root;
-  const rows = nodes.flatMap((node, i) => (isLeaf(node) ? [writeRow(node, i, eta)] : []));
-  $('leaves').replaceChildren(...rows);
-  const movable = nodes.some((node) => node.trainable) && Number.isFinite(eta);
-  $('descend').setAttribute('aria-disabled', !movable);
-  $('loss').textContent = losses.length > 1
-    ? `${root}: ${significant(losses[0])} → ${significant(losses.at(-1))} en ${losses.length - 1} pasos`
-    : `${root} = ${significant(lossNow())}`;
-  drawCurve();
-}
-
-function writeRow({name, trainable}, i, eta) {
-  const row = element('tr', '');
-  const update = trainable && Number.isFinite(eta) ? writeUpdate(leaves[i], eta, model.grads[i]) : 'no se ajusta';
-  row.append(
-    element('th', name, {scope: 'row'}), element('td', significant(model.grads[i])), element('td', update));
-  return row;
-}
-
-function descendOnce() {
-  const eta = parseNumber($('eta').value);
-  if ($('descend').getAttribute('aria-disabled') === 'true') return;
-  const before = {start, losses: losses.length ? losses : [lossNow()]};
-  if (start !== zeros) start = model.grads.map((grad, i) => (isLeaf(nodes[i]) ? grad : 0));
-  const problem = setLeaves(descend(nodes, leaves, model.grads, eta));
-  if (problem) ({start} = before);
-  losses = problem ? before.losses : [...before.losses, lossNow()];
-  render();
-  if (problem) $('loss').textContent = `Con ese paso no hay resultado: probá con un η más chico.`;
-}
-
-// La curva de las pérdidas, con la primera y la última escritas.
-function drawCurve() {
-  const curve = $('curve');
-  curve.toggleAttribute('hidden', losses.length < 2);
-  if (losses.length < 2) return;
-  const finite = losses.filter(Number.isFinite);
-  const [low, high] = [Math.min(...finite), Math.max(...finite)];
-  const x = (i) => 6 + 228 * i / (losses.length - 1);
-  const y = (loss) => 64 - 50 * (loss - low) / ((high - low) || 1);
-  const points = losses.map((loss, i) => [x(i), y(loss)]).filter(([, height]) => Number.isFinite(height));
-  curve.querySelector('polyline').setAttribute('points', points.map((point) => point.join()).join(' '));
-  curve.setAttribute('aria-label', `${nodes.at(-1).name} en cada paso: ${losses.map((loss) => significant(loss)).join(', ')}`);
-}
-
-function restore() {
-  start = $('accumulate').checked ? given.grads : zeros;
-  losses = [];
-  setLeaves(given.leaves);
-  render();
 }
 
 /* ---- Ir de un paso a otro ---- */
