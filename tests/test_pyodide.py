@@ -370,7 +370,8 @@ WALK = """
 def walk(page: Page, output: str) -> list[str]:
     """Lo que se lee en cada paso, del primero al último, y lo que quedó en cada caja."""
     page.set_content(output)
-    page.frame_locator('iframe[title="Backpropagation paso a paso"]').locator('#next').wait_for()
+    frame = page.frame_locator('iframe[title="Backpropagation paso a paso"]')
+    frame.get_by_text('Paso 1 de').wait_for()  # ya corrió el guion
     read: list[str] = page.frames[1].evaluate(WALK)
     return read
 
