@@ -242,11 +242,12 @@ def measure(problem: Problem, batches: list[int]) -> dict[str, list[float]]:
 
 
 def report(problem: Problem, batches: list[int], speeds: dict[str, list[float]]) -> None:
-    print(f'\n{problem.name}, red {"-".join(map(str, problem.sizes))}: ejemplos por segundo\n')
+    network = '-'.join(map(str, problem.sizes))
+    print(f'\n{problem.name}, red {network}: miles de ejemplos por segundo\n')
     print(f'| lote | {" | ".join(speeds)} |')
     print(f'| ---: |{" ---: |" * len(speeds)}')
     for i, size in enumerate(batches):
-        print(f'| {size} | {" | ".join(f"{each[i]:.0f}" for each in speeds.values())} |')
+        print(f'| {size} | {" | ".join(f"{each[i] / 1000:.0f}" for each in speeds.values())} |')
 
 
 def draw(results: dict[str, dict[str, list[float]]], batches: list[int], file: Path) -> None:
