@@ -237,15 +237,22 @@ class _Columns(NamedTuple):
 
 
 def _columns(order: list[Value], position: dict[Value, int], inputs: list[Value]) -> _Columns:
-    _check_operations(order)
-    previous = [v._prev for v in order]
-    ops = {'': 0}
-    code = [
-        ops.setdefault(v._op, len(ops)) if operands else 0
-        for v, operands in zip(order, previous, strict=True)
-    ]
-    a = [position[operands[0]] if operands else -1 for operands in previous]
-    b = [position[operands[-1]] if operands else -1 for operands in previous]
+    ops, code, a, b = {'': 0}, [], [], []
+    for v in order:
+        operands = v._prev
+        if operands:
+            code.append(ops[v._op] if v._op in ops else _new_operation(v, ops))
+            a.append(position[operands[0]])
+            b.append(position[operands[-1]])
+            if v._local_derivatives is None:
+                raise ValueError(
+                    f'una cinta no sabe repetir la operación propia {short(v._op)}, que da '
+                    f'{label(v)}: armala con las operaciones de Value'
+                )
+        else:
+            code.append(0)
+            a.append(-1)
+            b.append(-1)
     varies = bytearray(len(order) + 1)  # uno de más, siempre en 0: el operando -1 de las hojas
     for v in inputs:
         varies[position[v]] = 1
@@ -254,6 +261,13 @@ def _columns(order: list[Value], position: dict[Value, int], inputs: list[Value]
             varies[i] = 1
     mask = np.frombuffer(varies, dtype=bool)[:-1]
     return _Columns(list(ops), np.array(code), np.array(a), np.array(b), mask)
+
+
+def _new_operation(v: Value, ops: dict[str, int]) -> int:
+    if v._local_derivatives is not None and _rules.key(v._op) not in _ARITY:
+        raise ValueError(f'una cinta no conoce la operación {short(v._op)}')
+    ops[v._op] = len(ops)
+    return ops[v._op]
 
 
 def _check_inputs(
@@ -265,17 +279,6 @@ def _check_inputs(
             raise ValueError(f'la entrada {label(v)} no influye en el resultado')
         if v in trained:
             raise ValueError(f'{label(v)} no puede ser a la vez una entrada y un parámetro')
-
-
-def _check_operations(order: list[Value]) -> None:
-    for v in order:
-        if v._local_derivatives is None:
-            raise ValueError(
-                f'una cinta no sabe repetir la operación propia {short(v._op)}, que da '
-                f'{label(v)}: armala con las operaciones de Value'
-            )
-        if v._prev and _rules.key(v._op) not in _ARITY:
-            raise ValueError(f'una cinta no conoce la operación {short(v._op)}')
 
 
 def _arity(op: str) -> int:

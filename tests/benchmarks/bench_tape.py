@@ -1,41 +1,44 @@
-"""Cuánto tarda un paso de entrenamiento: micrograd, PyTorch, C escrito a mano y la cinta.
+"""Cuánto tarda un paso de entrenamiento: la cinta, numpy a mano, PyTorch y micrograd.
 
-    python tests/benchmarks/bench_tape.py             las tablas
-    python tests/benchmarks/bench_tape.py --picture   también images/cruce_pytorch.png
+    python -m tests.benchmarks.bench_tape             las tablas
+    python -m tests.benchmarks.bench_tape --picture   también images/cruce_pytorch.png
 
-Todo en una misma corrida y con un solo hilo; cada número es la mediana. Un paso completo es poner
-los gradientes en cero, forward, backward y actualizar con SGD. Lo que no está instalado se saltea.
+Todo con un solo hilo y en float64; cada número es la mediana, en µs, y en cada tabla los que se
+comparan corren por turnos. Un paso completo es poner los gradientes en cero, forward, backward y
+actualizar. Numpy a mano es el límite: la misma cuenta, escrita con matrices para esa red y nada
+más. Lo que no está instalado se saltea.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import functools
 import gc
 import importlib
 import importlib.util
 import math
 import random
 import resource
-import shutil
 import statistics
-import subprocess
-import tempfile
+import sys
 import time
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from michigrad.engine import Value
+from michigrad.engine import Value, topological_order
 from michigrad.nn import MLP
-from michigrad.optim import SGD
+from michigrad.optim import SGD, Adam
 from michigrad.tape import ParameterArray, Tape
+
+Step = Callable[[], Any]
 
 ROOT = Path(__file__).parents[2]
 LR = 1e-6  # casi nada: que la red sea la misma en todas las mediciones
+ARRAYS, VALUES = 'cinta, con ParameterArray', 'cinta, con los Values'
+HAND, TORCH = 'numpy a mano', 'PyTorch'
 
 
 class Problem(NamedTuple):
@@ -73,18 +76,26 @@ def loss(p: Problem, net: Any, row: list[Any]) -> Any:
     return sum(exps[1:], exps[0]).log() - sum(yi * (v - top) for yi, v in zip(y, z, strict=True))
 
 
-def median(step: Callable[[], Any], seconds: float = 1.0, least: int = 3) -> float:
-    """La mediana, en µs, de las corridas que entran en ese tiempo; la primera no cuenta."""
-    step()
-    times: list[float] = []
-    while sum(times) < seconds or len(times) < least:
-        start = time.perf_counter()
+def medians(steps: Mapping[str, Step], seconds: float = 1.0) -> dict[str, float]:
+    """La mediana, en µs, de lo que tarda cada uno. Corren por turnos, para que un rato en que la
+    máquina está ocupada les toque a todos."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():  # la primera vez no cuenta
         step()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e6
+    for _ in range(10):
+        gc.collect()
+        for name, step in steps.items():
+            end = time.perf_counter() + seconds / 10
+            while len(times[name]) < 3 or time.perf_counter() < end:
+                start = time.perf_counter()
+                step()
+                times[name].append(time.perf_counter() - start)
+                if times[name][-1] > seconds:
+                    break
+    return {name: statistics.median(found) * 1e6 for name, found in times.items()}
 
 
-def micrograd_step(p: Problem) -> Callable[[], Any]:
+def micrograd_step(p: Problem) -> Step:
     engine: Any = importlib.import_module('micrograd.engine')
     nn: Any = importlib.import_module('micrograd.nn')
 
@@ -121,7 +132,7 @@ def micrograd_step(p: Problem) -> Callable[[], Any]:
     return step
 
 
-def torch_step(p: Problem, dtype: str, scalar: bool = False) -> Callable[[], Any]:
+def torch_step(p: Problem, dtype: str, scalar: bool = False) -> Step:
     torch: Any = importlib.import_module('torch')
     torch.set_num_threads(1)
     kind = getattr(torch, dtype)
@@ -179,36 +190,43 @@ def torch_step(p: Problem, dtype: str, scalar: bool = False) -> Callable[[], Any
     return step
 
 
-def c_step(p: Problem, flags: list[str], folder: str) -> Callable[[], Any]:
-    """La cuenta sola, en C: sin lo que cuesta llamarla ni la actualización."""
-    library = Path(folder) / f'dense{"".join(flags)}.so'
-    source = Path(__file__).with_name('dense.c')
-    output = ['-shared', '-fPIC', '-o', str(library), str(source), '-lm']
-    subprocess.run([shutil.which('cc') or 'gcc', *flags, *output], check=True)
-    lib = ctypes.CDLL(str(library))
-    rows, features = len(p.batch), p.sizes[0]
-    params = np.array([w.data for w in model(p).parameters()])
-    x, y = p.batch[:, :features].copy(), p.batch[:, features:].copy()
-    arrays = [
-        params,
-        np.zeros_like(params),
-        x,
-        y,
-        np.empty(rows),
-        np.empty(2 * rows * sum(p.sizes)),
-    ]
-    sizes = np.array(p.sizes, dtype=np.int32)
-    args = [ctypes.c_void_p(a.ctypes.data) for a in [*arrays, sizes]]
-    layers = len(sizes) - 1
+def hand_step(p: Problem) -> Step:
+    """El mismo paso, escrito con matrices de numpy; devuelve la pérdida."""
+    params = iter([w.data for w in model(p).parameters()])
+    layers = []
+    for nin, nout in zip(p.sizes, p.sizes[1:], strict=False):
+        rows = np.array([[next(params) for _ in range(nin + 1)] for _ in range(nout)])
+        layers.append((rows[:, :-1].T.copy(), rows[:, -1].copy()))
+    x, y = (part.copy() for part in np.split(p.batch, [p.sizes[0]], axis=1))
 
-    def step() -> None:
-        lib.step(*args, layers, rows)
+    def step() -> float:
+        outs = [x]
+        for w, b in layers:
+            z = outs[-1] @ w
+            z += b
+            outs.append(np.maximum(z, 0.0, out=z) if w is not layers[-1][0] else z)
+        loss, grad = hand_loss(outs[-1], y)
+        for (w, b), out in zip(layers[::-1], outs[-2::-1], strict=True):
+            to_w, to_b = out.T @ grad, grad.sum(0)
+            if out is not x:
+                grad = grad @ w.T
+                grad *= out > 0
+            w -= LR * to_w
+            b -= LR * to_b
+        return loss
 
-    step()
-    expected = record(p)[0].forward(p.batch)
-    np.testing.assert_allclose(arrays[4], expected, rtol=1e-9)
-    step.keep = arrays  # type: ignore[attr-defined]
     return step
+
+
+def hand_loss(z: Any, y: Any) -> tuple[float, Any]:
+    """La pérdida promedio y su gradiente."""
+    if z.shape[1] == 1:
+        margin = 1 - y * z
+        return float(np.maximum(margin, 0).mean()), np.where(margin > 0, -y, 0.0) / len(y)
+    exps = np.exp(z - z.max(1, keepdims=True))
+    probabilities = exps / exps.sum(1, keepdims=True)
+    loss = -np.log((probabilities * y).sum(1)).mean()
+    return float(loss), (probabilities - y) / len(y)
 
 
 def record(p: Problem, arrays: bool = False) -> tuple[Tape, list[Any]]:
@@ -220,7 +238,7 @@ def record(p: Problem, arrays: bool = False) -> tuple[Tape, list[Any]]:
     return t, [weights] if weights else net.parameters()
 
 
-def tape_step(p: Problem, arrays: bool) -> Callable[[], Any]:
+def tape_step(p: Problem, arrays: bool) -> Step:
     t, params = record(p, arrays)
     optimizer = SGD(params, lr=LR)
 
@@ -233,51 +251,152 @@ def tape_step(p: Problem, arrays: bool) -> Callable[[], Any]:
     return step
 
 
-def table(p: Problem, folder: str) -> None:
-    rows: list[tuple[str, float]] = []
-
-    def measure(name: str, make: Callable[[], Callable[[], Any]], seconds: float = 1.0) -> float:
-        rows.append((name, median(make(), seconds)))
-        gc.collect()
-        return rows[-1][1]
-
-    if importlib.util.find_spec('micrograd'):
-        measure('micrograd', lambda: micrograd_step(p), 0)
-    torch64 = math.nan
+def contenders(p: Problem) -> dict[str, Step]:
+    steps = {
+        ARRAYS: tape_step(p, arrays=True),
+        VALUES: tape_step(p, arrays=False),
+        HAND: hand_step(p),
+    }
+    np.testing.assert_allclose(record(p)[0].forward(p.batch).mean(), steps[HAND](), rtol=1e-9)
     if importlib.util.find_spec('torch'):
-        measure('PyTorch, escalar por escalar', lambda: torch_step(p, 'float64', True), 0)
-        measure('PyTorch, float32', lambda: torch_step(p, 'float32'))
-        torch64 = measure('PyTorch, float64', lambda: torch_step(p, 'float64'))
-    measure('cinta, con los Values', lambda: tape_step(p, False))
-    measure('cinta, con ParameterArray', lambda: tape_step(p, True))
-    if shutil.which('cc') or shutil.which('gcc'):
-        for flags in (['-O3'], ['-O3', '-ffast-math'], ['-O3', '-ffast-math', '-march=native']):
-            name = f'la cuenta sola: C {" ".join(flags)}'
-            measure(name, functools.partial(c_step, p, flags, folder))
-    net = ', '.join(map(str, p.sizes))
-    print(f'\n{p.name}: red {net}, {len(p.batch)} ejemplos por paso\n')
-    print(f'| {"":48} | {"µs por paso":>12} | {"× micrograd":>11} | {"× PyTorch":>9} |')
-    print(f'|{"-" * 50}|{"-" * 13}:|{"-" * 12}:|{"-" * 10}:|')
-    slowest = rows[0][1] if rows[0][0] == 'micrograd' else math.nan
-    for name, us in rows:
-        print(f'| {name:48} | {us:12,.1f} | {slowest / us:11,.0f} | {torch64 / us:9.2f} |')
+        steps[TORCH] = torch_step(p, 'float64')
+    return steps
+
+
+def table(p: Problem) -> None:
+    """Todos, también los lentos."""
+    steps = contenders(p)
+    if TORCH in steps:
+        steps |= {
+            'PyTorch, float32': torch_step(p, 'float32'),
+            'PyTorch, escalar por escalar': torch_step(p, 'float64', True),
+        }
+    if importlib.util.find_spec('micrograd'):
+        steps['micrograd'] = micrograd_step(p)
+    found = medians(steps)
+    slowest, torch = found.get('micrograd', math.nan), found.get(TORCH, math.nan)
+    print(f'\n{p.name}: red {", ".join(map(str, p.sizes))}, {len(p.batch)} ejemplos por paso\n')
+    head('', ['µs por paso', '× micrograd', '× PyTorch', 'numpy a mano = 1'])
+    for name, us in sorted(found.items(), key=lambda item: item[1]):
+        cells = f'{us:.1f}', f'{slowest / us:.0f}', f'{torch / us:.2f}', f'{us / found[HAND]:.2f}'
+        line(name, cells)
+
+
+def head(first: str, columns: Sequence[str]) -> None:
+    line(first, columns)
+    print(f'|{"-" * 30}|{("-" * 26 + ":|") * len(columns)}')
+
+
+def line(first: str, cells: Sequence[str]) -> None:
+    print(f'| {first:28} | {" | ".join(f"{cell:>25}" for cell in cells)} |', flush=True)
+
+
+def more_tables() -> None:
+    """Redes y lotes más grandes."""
+    names = [ARRAYS, VALUES, HAND, TORCH]
+    print('\nEn µs\n')
+    head('red', ['ejemplos', *names])
+    for sizes, rows in (([2, 16, 16, 1], 10_000), ([64, 256, 256, 10], 256)):
+        found = medians(contenders(problem('', sizes, rows)), 2.0)
+        cells = [f'{found.get(name, math.nan):,.0f}' for name in names]
+        line(', '.join(map(str, sizes)), [f'{rows:,}', *cells])
+
+
+def gpt() -> None:
+    """El GPT del ejemplo 06 al lado de su gemelo en PyTorch, con nombres de ocho letras."""
+    sys.path.insert(0, str(ROOT / 'examples'))
+    ours: Any = load(ROOT / 'examples' / '06_gpt.py')
+    names = [name for name in ours.load_names() if len(name) == ours.MAX_LENGTH][: ours.BATCH]
+    weights_of = ours.build_model(random.Random(0))
+    weights = ParameterArray(p for m in weights_of.values() for row in m for p in row)
+    letters = [[Value(x) for x in ours.one_hot('a')] for _ in range(ours.MAX_LENGTH)]
+    root = ours.name_loss(weights_of, letters)
+    start = time.perf_counter()
+    t = Tape(root, [x for letter in letters for x in letter], weights)
+    recorded = time.perf_counter()
+    batch = np.array([[x for letter in name for x in ours.one_hot(letter)] for name in names])
+    optimizer = Adam([weights], lr=LR)
+
+    def tape() -> float:
+        optimizer.zero_grad()
+        losses = t.forward(batch)
+        t.backward()
+        optimizer.step()
+        return float(losses.mean())
+
+    tape()
+    ready = time.perf_counter()
+    steps: dict[str, Step] = {ARRAYS: tape}
+    if importlib.util.find_spec('torch'):
+        twin: Any = load(ROOT / 'examples' / 'pytorch' / '06_gpt_pytorch.py')
+        twin.torch.set_num_threads(1)
+        tensors = twin.build_model(random.Random(0))
+        torch_optimizer = twin.Adam(tensors.values(), lr=LR)
+
+        def torch() -> float:
+            torch_optimizer.zero_grad()
+            loss = twin.names_loss(tensors, names)
+            loss.backward()
+            torch_optimizer.step()
+            return float(loss.item())
+
+        np.testing.assert_allclose(tape(), torch(), rtol=1e-3)
+        steps[TORCH] = torch
+    found = medians(steps, 2.0)
+    nodes = len(topological_order(root))
+    print(f'\nGPT del ejemplo 06, 8 letras y {len(names)} nombres por paso: {nodes:,} nodos\n')
+    for name, us in found.items():
+        print(f'{name}: {us:,.0f} µs')
+    print(f'Grabarlo: {recorded - start:.2f} s, y el primer paso, {ready - recorded:.2f} s')
+
+
+def load(path: Path) -> Any:
+    """Un ejemplo como módulo."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def layered(nodes: int) -> tuple[Value, list[Value]]:
+    """Una red de capas de 16, con más o menos esos nodos."""
+    x: list[Any] = [Value(0.5) for _ in range(16)]
+    given = list(x)
+    for _ in range(max(nodes // (16 * 34), 1)):
+        x = [v.relu() for v in MLP(16, [16], nonlin=False)(x)]
+    return sum(x[1:], x[0]), given
+
+
+def chain(nodes: int) -> tuple[Value, list[Value]]:
+    """Lo peor: cada nodo depende del anterior y no hay nada que agrupar."""
+    w, x = [Value(0.5), Value(-0.5)], Value(1.0)
+    root = x
+    for i in range(nodes // 4):
+        root = (root + w[i % 2] * x) * w[0] + x
+    return root, [x]
 
 
 def recording() -> None:
-    print('\nGrabar: µs por nodo\n')
-    for nodes in (10**3, 10**4, 10**5, 10**6):
-        w = [Value(0.5), Value(-0.5)]
-        x = Value(1.0)
-        root = x
-        for i in range(nodes // 4):
-            root = (root + w[i % 2] * x) * w[0] + x
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            t = Tape(root, inputs=[x])
-            times.append(time.perf_counter() - start)
-            del t
-        print(f'{nodes:>9,} nodos: {statistics.median(times) / nodes * 1e6:.2f}')
+    print('\nGrabar: µs de procesador por nodo, y bytes por nodo en el momento en que más ocupa\n')
+    for graph in (layered, chain):
+        for size in (10**3, 10**4, 10**5, 10**6):
+            root, inputs = graph(size)
+            nodes = len(topological_order(root))
+            times = []
+            for _ in range(3):
+                start = time.process_time()
+                Tape(root, inputs)
+                times.append(time.process_time() - start)
+            us = statistics.median(times) / nodes * 1e6
+            tracemalloc.start()
+            Tape(root, inputs)
+            peak = tracemalloc.get_traced_memory()[1] / nodes
+            tracemalloc.stop()
+            print(
+                f'{graph.__name__:8} {nodes:>9,} nodos: {us:5.2f} µs {peak:5.0f} bytes', flush=True
+            )
 
 
 def memory() -> None:
@@ -299,22 +418,21 @@ def memory() -> None:
 
 
 def crossover(picture: bool) -> None:
-    """El ancho desde el que conviene PyTorch: digits con una capa oculta de cada ancho."""
-    widths = [4, 8, 16, 32, 64, 128, 256, 512]
-    ours, arrays, theirs = [], [], []
+    """Con qué ancho conviene PyTorch: digits con una capa oculta de cada ancho."""
+    widths = [4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    names = [ARRAYS, VALUES, HAND, TORCH]
     print('\nUn paso de una red 64, ancho, 10 con 32 ejemplos, en µs\n')
-    print('| ancho | PyTorch float64 | cinta, ParameterArray | cinta, Values |')
-    print('|------:|----------------:|----------------------:|--------------:|')
+    head('ancho', names)
+    found = []
     for width in widths:
-        p = problem('', [64, width, 10], 32)
-        theirs.append(median(torch_step(p, 'float64'), 0.5))
-        arrays.append(median(tape_step(p, True), 0.5))
-        ours.append(median(tape_step(p, False), 0.5))
-        print(f'| {width:5} | {theirs[-1]:15.0f} | {arrays[-1]:21.0f} | {ours[-1]:13.0f} |')
-    for name, times in (('ParameterArray', arrays), ('Values', ours)):
-        print(f'{name}: PyTorch gana desde un ancho de {crossing(widths, times, theirs)}')
+        found.append(medians(contenders(problem('', [64, width, 10], 32))))
+        line(str(width), [f'{found[-1][name]:,.0f}' for name in names])
+    series = {name: [each[name] for each in found] for name in names}
+    for name in (ARRAYS, VALUES):
+        where = crossing(widths, series[name], series[TORCH])
+        print(f'{name}: PyTorch gana desde un ancho de {where}')
     if picture:
-        draw(widths, theirs, arrays, ours)
+        draw(widths, series)
 
 
 def crossing(widths: list[int], ours: list[float], theirs: list[float]) -> str:
@@ -329,7 +447,7 @@ def crossing(widths: list[int], ours: list[float], theirs: list[float]) -> str:
     return f'más de {widths[-1]}'
 
 
-def draw(widths: list[int], theirs: list[float], arrays: list[float], ours: list[float]) -> None:
+def draw(widths: list[int], series: dict[str, list[float]]) -> None:
     import matplotlib
 
     matplotlib.use('Agg')
@@ -337,13 +455,14 @@ def draw(widths: list[int], theirs: list[float], arrays: list[float], ours: list
     from matplotlib.ticker import FuncFormatter
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout='constrained')
-    series = [
-        ('PyTorch, float64, un hilo', theirs, '#c0392b', 's'),
-        ('cinta, con los Values', ours, '#7f8c8d', '^'),
-        ('cinta, con ParameterArray', arrays, '#2471a3', 'o'),
-    ]
-    for label, times, color, marker in series:
-        axes.loglog(widths, times, color=color, marker=marker, label=label)
+    styles = {
+        TORCH: ('PyTorch, float64, un hilo', '#c0392b', 's'),
+        VALUES: ('cinta, con los Values', '#7f8c8d', '^'),
+        ARRAYS: ('cinta, con ParameterArray', '#2471a3', 'o'),
+        HAND: ('numpy, escrito a mano', '#22863a', 'd'),
+    }
+    for name, (label, color, marker) in styles.items():
+        axes.loglog(widths, series[name], color=color, marker=marker, label=label)
     axes.set_xticks(widths, [str(w) for w in widths])
     axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter(FuncFormatter(lambda us, _: f'{us:,.0f}'.replace(',', '.')))
@@ -360,13 +479,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--picture', action='store_true', help='dibujar images/cruce_pytorch.png')
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        table(problem('A', [2, 16, 16, 1], 100), folder)
-        table(problem('B', [64, 32, 10], 32), folder)
-    recording()
-    memory()
+    table(problem('A', [2, 16, 16, 1], 100))
+    table(problem('B', [64, 32, 10], 32))
+    more_tables()
     if importlib.util.find_spec('torch'):
         crossover(args.picture)
+    if importlib.util.find_spec('faker'):
+        gpt()
+    recording()
+    memory()
 
 
 if __name__ == '__main__':
