@@ -15,7 +15,6 @@ _HINTS = {
     'NoneType': 'fijate si a alguna función le falta el return',
     'list': _SEVERAL,
     'tuple': _SEVERAL,
-    'ndarray': f'{_SEVERAL}; si es uno solo, array.item()',
     'complex': 'quedate con la parte real: z.real',
 }
 _TOO_BIG = 'no entra en un float: el máximo es 1.8e308'
@@ -96,9 +95,11 @@ def _hint(data: Any) -> str:
         return 'ya es un Value, usalo así como está'
     if hasattr(data, '_prev'):
         return (
-            'es un Value de otra copia de la clase; reiniciá Python y usá siempre el de '
-            'from michigrad.engine import Value'
+            'es un Value de otra copia de la clase, o de otra clase; reiniciá Python y usá siempre '
+            'el de from michigrad.engine import Value'
         )
+    if getattr(data, 'ndim', 0):  # un array de numpy, un tensor de PyTorch
+        return f'{_SEVERAL}; si es uno solo, array.item()'
     return parentheses(data)[2:] or _HINTS.get(type(data).__name__, 'usá un int o un float')
 
 

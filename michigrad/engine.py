@@ -43,11 +43,12 @@ def _binary(
 
     Con `lift` le llega lo que dé esa función.
     """
+    is_sign = forward.__name__.startswith('__')  # + y <, pero no maximum
 
     @functools.wraps(forward)
     def operation(self: Value, other: Any) -> Any:
         if not isinstance(other, Fields):
-            if getattr(other, 'ndim', 0):
+            if is_sign and getattr(other, 'ndim', False):
                 # Un array. Es la manera de decirle a Python que acá no se sabe: entonces le
                 # pregunta a numpy, que repite la operación con cada elemento.
                 return NotImplemented
@@ -241,8 +242,8 @@ class Value(Fields):
 
     @_unary
     def __abs__(self) -> Value:
-        sign = (self.data > 0) - (self.data < 0)  # True - False es 1
-        return _node(abs(self.data), 'abs', self, float(sign))
+        sign = 1.0 if self.data > 0 else -1.0 if self.data < 0 else 0.0
+        return _node(abs(self.data), 'abs', self, sign)
 
     @_unary
     def exp(self) -> Value:
@@ -378,7 +379,11 @@ class Value(Fields):
         return format(assigned(self, 'data'), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
-        return f'Value(data={self.data}, grad={self.grad}, name={self.name})'
+        try:
+            return f'Value(data={self.data}, grad={self.grad}, name={self.name})'
+        except ValueError:  # Python no escribe un entero de más de 4300 cifras
+            data, grad = short(self.data), short(self.grad)
+            return f'Value(data={data}, grad={grad}, name={self.name})'
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # con esto Python copia y hace pickle
         if self._prev or self._rule:

@@ -313,6 +313,10 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda v: make(12.0, (), None), 'out._backward'),
     (lambda v: setattr(v, '_backward', None), 'out._backward = _backward'),
     (lambda v: Value(np.array([1.0])), 'array.item()'),
+    (lambda v: v.maximum(np.ones(2)), 'array.item()'),
+    (lambda v: v.minimum(np.ones(2)), 'array.item()'),
+    (lambda v: v.clip(np.zeros(2), 1), 'array.item()'),
+    (lambda v: v.clip(max=np.ones(2)), 'array.item()'),
 ]
 
 
@@ -493,6 +497,22 @@ def test_a_huge_assigned_integer_is_told_in_few_words() -> None:
     w.data = 10**5000
     with pytest.raises(OverflowError, match=r'^data de peso .* entero de unas 5000 cifras'):
         w * 0.5
+    assert repr(w) == 'Value(data=un entero de unas 5000 cifras, grad=0, name=peso)'
+
+
+@pytest.mark.parametrize('number', [np.float32(0.5), np.float64(0.5), np.array(0.5)], ids=repr)
+def test_every_operation_accepts_an_assigned_number_of_numpy(number: Any) -> None:
+    v, x = Value(0.5), Value(0.25)
+    results = []
+    for data in (0.5, number):
+        v.data = data
+        results.append(
+            [getattr(v, name)().data for name in UNARY]
+            + [op(v, x).data for op in BINARY]
+            + [(-v).data]
+        )
+    assert results[0] == pytest.approx(results[1], rel=1e-6)  # float32
+    assert all(type(result) is float for result in results[1])
 
 
 def test_accepts_assigned_numbers_of_numpy() -> None:
