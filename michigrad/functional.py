@@ -377,6 +377,7 @@ def _check_column(prediction: Any, target: Any) -> None:
                 'usá y.ravel()'
             )
     elif isinstance(target, list) and len(target) == 1:
+        lift(prediction)
         raise ValueError('la predicción es un número y el objetivo, una lista de 1: usá y.item()')
 
 
@@ -393,7 +394,10 @@ def _each_pair(f: Callable[[Value, Any], Any], prediction: Any, target: Any) -> 
 
 
 def _length(x: Any) -> str:
-    return f'una lista de {len(x)}' if isinstance(x, list) else 'un número'
+    if isinstance(x, list):
+        return f'una lista de {len(x)}'
+    lift(x)
+    return 'un número'
 
 
 def _reduce(losses: Any, reduction: str) -> Any:

@@ -25,6 +25,7 @@ from michigrad.functional import (
     softmax,
     softplus,
 )
+from michigrad.nn import Tanh
 from tests import torch_nn
 from tests.helpers import close
 from tests.needs import need
@@ -328,6 +329,9 @@ VALUES_OUT_OF_PLACE = [
     (lambda: softmax([]), ValueError, 'lista vacía'),
     (lambda: softmax([1.0, 'a']), TypeError, "llegó 'a'"),
     (lambda: softmax({1: 2}), TypeError, 'dict'),
+    (lambda: mse_loss([1.0, 2.0], None), TypeError, 'llegó None'),
+    (lambda: mse_loss([1.0, 2.0], {1: 2}), TypeError, 'llegó {1: 2}'),
+    (lambda: mse_loss(Tanh(), [1.0]), TypeError, r'llegó Tanh\(\)'),
 ]
 
 
