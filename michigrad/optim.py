@@ -190,7 +190,8 @@ class Optimizer:
             return ArithmeticError(
                 f'no se pudo dar el paso: hay números demasiado grandes o eps es 0 ({error})'
             )
-        return type(error)(f'no se pudo dar el paso: {error}')
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # numpy tiene los suyos
+        return kind(f'no se pudo dar el paso: {error}')
 
 
 class SGD(Optimizer):
@@ -354,7 +355,8 @@ def clip_grad_norm_(params: Iterable[Any], max_norm: float) -> float:
             número.
         ArithmeticError: si ‖g‖ es inf o nan. No cambia ningún gradiente.
     """
-    max_norm = setting('max_norm', max_norm)
+    if not (isinstance(max_norm, float) and max_norm == math.inf):  # para solo medirlos
+        max_norm = setting('max_norm', max_norm)
     checked = _parameters([params] if is_value(params) else params)
     for p in checked:
         _check_fields(p)
@@ -406,8 +408,13 @@ def _check_fields(p: Any) -> None:
         TypeError, OverflowError: si no lo son.
     """
     for field in ('data', 'grad'):
-        if is_value(p) or not _is_array(getattr(p, field)):
+        x = getattr(p, field)
+        if is_value(p) or not _is_array(x):
             assigned(p, field)
+        elif x.dtype.kind in 'cOSU':  # complejos, objetos y textos
+            raise TypeError(
+                f'{field} de un parámetro es un array de números reales: llegó uno de {x.dtype}'
+            )
     if _is_array(p.grad) and p.grad.shape != p.data.shape:
         raise TypeError(f'el grad de un parámetro tiene forma {p.grad.shape} y data {p.data.shape}')
 

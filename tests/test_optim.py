@@ -280,13 +280,24 @@ def test_an_interrupted_step_changes_nothing_in_arrays_either(kind: Any, error: 
 
 
 @pytest.mark.parametrize(
-    'grad', [np.ones(3), np.ones((2, 1)), None, 'a', np.array(['a', 'b']), Value(1.0), [1.0, 2.0]]
+    'grad',
+    [
+        np.ones(3),
+        np.ones((2, 1)),
+        None,
+        'a',
+        np.array(['a', 'b']),
+        np.array([1j, 2]),
+        np.array([1.0, None]),
+        Value(1.0),
+        [1.0, 2.0],
+    ],
 )
 def test_a_gradient_that_does_not_fit_an_array_changes_nothing(grad: Any) -> None:
     first, second = Arrays([1.0, 2.0]), Arrays([3.0, 4.0])
     driver = SGD([first, second], lr=0.5)
     first.grad, second.grad = np.ones(2), grad
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError), match='en la posición 1 de params'):
         driver.step()
     assert (first.data.tolist(), second.data.tolist()) == ([1.0, 2.0], [3.0, 4.0])
 
@@ -489,6 +500,13 @@ def test_clipping_equals_pytorch(grads: list[float], max_norm: float) -> None:
 def test_clipping_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(Value(1.0))
+
+
+def test_clipping_to_infinity_only_measures() -> None:
+    w, b = Value(1.0), Value(1.0)
+    w.grad, b.grad = 3.0, 4.0
+    assert clip_grad_norm_([w, b], math.inf) == 5.0
+    assert (w.grad, b.grad) == (3.0, 4.0)
 
 
 @pytest.mark.parametrize('grad', [math.inf, math.nan, None, 'a'])
