@@ -103,6 +103,7 @@ class PortableDigraph(graphviz.Digraph):  # type: ignore[misc]  # graphviz no de
 
         Con .gv o .dot guarda el texto del que sale, como graphviz.Digraph. Errores: los de pipe.
         """
+        self._unseen.detach()
         suffix = Path(filename or '.gv').suffix
         if filename is None or suffix in ('.gv', '.dot'):
             return str(super().save(filename, directory=directory, **kwargs))

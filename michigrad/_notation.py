@@ -87,14 +87,15 @@ def row(v: Any) -> Row:
     n = _fixed_exponent(v)
     if n is not None:
         return _power(n)
-    known = _ROWS.get(v._op)
+    op = v._op or ''  # en una clase propia puede ser None
+    known = _ROWS.get(op)
     arity = len(v._prev)
     if known is not None and len(known.slopes) == arity:
         return known
-    if v._op in ('+', '*') and arity > 2:
-        join, rank = (' + ', 1) if v._op == '+' else ('·', 2)
-        return Row(_ROWS[v._op].symbol, join.join(f'{{{i}:{rank}}}' for i in range(arity)), rank)
-    name = shorten(v._op) or 'op'
+    if op in ('+', '*') and arity > 2:
+        join, rank = (' + ', 1) if op == '+' else ('·', 2)
+        return Row(_ROWS[op].symbol, join.join(f'{{{i}:{rank}}}' for i in range(arity)), rank)
+    name = shorten(op) or 'op'
     operands = ', '.join(f'{{{i}}}' for i in range(arity))
     return Row(name, f'{name.replace("{", "{{").replace("}", "}}")}({operands})')
 
@@ -102,7 +103,7 @@ def row(v: Any) -> Row:
 def _fixed_exponent(v: Any) -> float | None:
     """El exponente de una potencia con exponente fijo; en otras clases lo dice su `_op`: '**2'."""
     n: float | None = getattr(v, '_fixed_exponent', None)
-    if n is None and v._op.startswith('**') and len(v._prev) == 1:
+    if n is None and (v._op or '').startswith('**') and len(v._prev) == 1:
         with contextlib.suppress(ValueError):
             n = float(v._op[2:])
     return n

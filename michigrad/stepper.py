@@ -127,7 +127,8 @@ def show_backprop(root: Value, rankdir: str = 'LR') -> BackpropPage:
         `.save('backprop.html')` la guarda.
 
     Raises:
-        TypeError: si `root` no es un Value, o si algún `data` o `grad` no es un número.
+        TypeError: si `root` no es un Value, si algún `data` o `grad` no es un número o si a una
+            clase propia le falta `_backward`.
         ValueError: si `rankdir` no existe, si hay más de 300 Values o si a una operación propia le
             falta su `_backward`.
         RuntimeError: si no hay con qué dibujar el grafo.
@@ -187,6 +188,11 @@ def backpropagate(nodes: Sequence[Any]) -> tuple[list[float], dict[Any, _Measure
         grad = grads[places[v]]
         slopes = getattr(v, '_local_derivatives', None if v._prev else ())
         if slopes is None:
+            if not callable(getattr(v, '_backward', None)):
+                raise TypeError(
+                    f'show_backprop sigue la vuelta con el _backward de cada resultado, y '
+                    f'{type(v).__name__} no lo tiene: para ver solo el grafo usá show_graph'
+                )
             measured[v] = _measure(v, nodes, grad)
             for to, gain, _, overwrites in measured[v].gains:
                 grads[to] = gain if overwrites else grads[to] + gain

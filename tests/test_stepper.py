@@ -372,6 +372,15 @@ def test_an_operation_without_backward() -> None:
         show_backprop(Value(2.0, (x,), 'nada'))
 
 
+def test_a_class_without_backward() -> None:
+    class Bare:
+        def __init__(self, *operands: Any) -> None:
+            self.data, self.grad, self._prev, self._op = 1.0, 0.0, operands, '+' * bool(operands)
+
+    with pytest.raises(TypeError, match=r'y Bare no lo tiene: .* usá show_graph'):
+        show_backprop(Bare(Bare(), Bare()))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize('field', ['data', 'grad'])
 def test_what_is_not_a_number(field: str) -> None:
     x = Value(2.0, name='x')

@@ -223,6 +223,12 @@ def test_what_is_not_a_number_is_drawn_as_it_is(amount: Any, shown: str) -> None
     assert boxes['L'][1].replace('\xa0', ' ') == f'grad {shown}'
 
 
+def test_an_operation_without_a_name() -> None:
+    leaf = Node(1.0, (), None)
+    texts = drawn_texts(show_graph(Node(2.0, (leaf,), None)).pipe(encoding='utf-8'))
+    assert ['op'] in texts
+
+
 def test_an_operand_that_is_not_a_node_is_told() -> None:
     for operand in (3.0, None, 'x', Value):
         with pytest.raises(TypeError, match=r'el _prev de .* tiene'):
