@@ -1,10 +1,9 @@
-"""Dejar las cosas como estaban: siempre, o solo si algo sale mal."""
+"""No dejar las cosas a medias: devolverlas a como estaban, o cambiarlas todas o ninguna."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from typing import Any
 
 
@@ -15,44 +14,31 @@ def unchanged(objects: Iterable[Any], *attributes: str) -> Iterator[None]:
     with unchanged(nodes, 'grad'):
         loss.backward()  # mirar los gradientes sin dejar rastros
     """
-    restore = remember(objects, *attributes)
+    before = [(x, name, getattr(x, name)) for x in objects for name in attributes]
     try:
         yield
     finally:
-        restore()
+        for x, name, old in before:
+            setattr(x, name, old)
 
 
-@contextmanager
-def all_or_nothing(objects: Iterable[Any], *attributes: str) -> Iterator[None]:
-    """Si lo de adentro falla, también con Ctrl-C, esos atributos vuelven a lo que eran al entrar.
+def assign_data(objects: Sequence[Any], new: Sequence[Any]) -> None:
+    """Asigna el `data` de cada objeto: a todos o, si algo falla, a ninguno, también con Ctrl-C.
 
-    De un array se guardan los números, y se vuelven a poner en el mismo array: así se deshace
-    también un p.data -= 1, que los cambia sin cambiar de array.
+    Donde había un array no pone otro, sino que cambia sus números.
     """
-    restore = remember(objects, *attributes)
+    before = [x.data for x in objects]
+    arrays = []  # los que ya cambiaron, con los números que tenían
     try:
-        yield
+        for x, old, value in zip(objects, before, new, strict=True):
+            if type(value) is not float and getattr(old, 'ndim', False):
+                arrays.append((old, old.copy()))
+                old[...] = value
+            else:
+                x.data = value
     except BaseException:
-        restore()
-        raise
-
-
-def remember(objects: Iterable[Any], *attributes: str) -> Callable[[], None]:
-    """Anota esos atributos; devuelve la función que los pone como estaban."""
-    objects = list(objects)
-    before = [(name, list(map(attrgetter(name), objects))) for name in attributes]
-    arrays = [
-        (old, old.copy())
-        for _, olds in before
-        for old in olds
-        if type(old) is not float and getattr(old, 'ndim', False)
-    ]
-
-    def restore() -> None:
         for array, numbers in arrays:
             array[...] = numbers
-        for name, olds in before:
-            for x, old in zip(objects, olds, strict=True):
-                setattr(x, name, old)
-
-    return restore
+        for x, old in zip(objects, before, strict=True):
+            x.data = old
+        raise

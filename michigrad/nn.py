@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from michigrad import _init as init
 from michigrad._checks import flag, is_list, is_value, lift
 from michigrad._numbers import assigned, number, parentheses, short
-from michigrad._restore import all_or_nothing
+from michigrad._restore import assign_data
 from michigrad.engine import Value
 from michigrad.functional import softmax
 
@@ -140,9 +140,7 @@ class Module:
                 numbers[name] = number(state[name])
             except (TypeError, OverflowError) as error:
                 raise type(error)(f'{name}: {error}') from None
-        with all_or_nothing(params.values(), 'data'):
-            for name, p in params.items():
-                p.data = numbers[name]
+        assign_data(list(params.values()), list(numbers.values()))
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'

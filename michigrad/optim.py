@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 
 from michigrad._checks import distinct, flag, is_value, leaf, setting
 from michigrad._numbers import assigned, number, parentheses, short
-from michigrad._restore import all_or_nothing, remember
+from michigrad._restore import assign_data
+
+_FLOATS = {float}  # los tipos de lo que casi siempre queda después de un paso
 
 
 def _betas(name: str, betas: Any) -> tuple[float, float]:
@@ -76,19 +78,16 @@ class Optimizer:
                 también con Ctrl-C, ningún parámetro cambia.
         """
         self._check_params()
-        restore = remember(self.params, 'data')
+        before = [p.data for p in self.params]
         try:
             updates, state = self._updates()
-            for p, update in zip(self.params, updates, strict=True):
-                p.data -= update
-                if type(p.data) is not float and (is_value(p) or not _is_array(p.data)):
-                    p.data = number(p.data)
-            self._state = state
-        except BaseException as error:  # también Ctrl-C
-            restore()
-            if isinstance(error, (TypeError, ValueError, ArithmeticError)):
-                raise self._explain(error) from None
-            raise
+            after = [x - update for x, update in zip(before, updates, strict=True)]
+            if not _FLOATS.issuperset(map(type, after)):
+                after = list(map(_fitting, self.params, before, after))
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise self._explain(error) from None
+        assign_data(self.params, after)
+        self._state = state
 
     def state_dict(self) -> dict[str, Any]:
         """Devuelve la configuración y lo que el método recuerda, para guardarlos, como en JSON.
@@ -144,10 +143,7 @@ class Optimizer:
             else _count(name, state[name])
             for name, x in self._state.items()
         }
-        with all_or_nothing([self], *settings, '_state'):
-            for name, x in settings.items():
-                setattr(self, name, x)
-            self._state = memory
+        vars(self).update(settings, _state=memory)
 
     def _updates(self) -> tuple[list[Any], dict[str, Any]]:
         """Calcula, sin cambiar nada, qué restarle a cada parámetro y el estado del próximo paso."""
@@ -364,9 +360,8 @@ def clip_grad_norm_(params: Iterable[Any], max_norm: float) -> float:
     if not math.isfinite(norm):
         raise ArithmeticError(f'los gradientes miden {norm}: alguno es inf o nan')
     scale = min(max_norm / (norm + 1e-6), 1.0)
-    with all_or_nothing(checked, 'grad'):
-        for p in checked:
-            p.grad = p.grad * scale
+    for p, grad in zip(checked, [p.grad * scale for p in checked], strict=True):
+        p.grad = grad
     return norm
 
 
@@ -417,6 +412,21 @@ def _check_fields(p: Any) -> None:
             )
     if _is_array(p.grad) and p.grad.shape != p.data.shape:
         raise TypeError(f'el grad de un parámetro tiene forma {p.grad.shape} y data {p.data.shape}')
+
+
+def _fitting(p: Any, old: Any, new: Any) -> Any:
+    """Lo que queda en el data de `p` después de un paso: un número o un array como el que había.
+
+    Raises:
+        TypeError, ValueError: si no lo es.
+    """
+    if is_value(p) or not _is_array(old):
+        return number(new)
+    if old.dtype.kind != 'f' or new.dtype.kind != 'f':
+        raise TypeError(f'data y grad son arrays de floats: llegaron {old.dtype} y {new.dtype}')
+    if old.shape != new.shape:
+        raise ValueError(f'data tiene forma {old.shape} y el paso, {new.shape}')
+    return new
 
 
 def _plain(p: Any, x: Any) -> Any:

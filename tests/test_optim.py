@@ -247,10 +247,13 @@ def test_a_step_that_fails_changes_nothing(
     assert params[0].data == params[1].data != once[0]
 
 
-class Fragile(Arrays):
+class Fragile:
     """Un parámetro al que no siempre se le puede asignar."""
 
     error: BaseException | None = None
+
+    def __init__(self) -> None:
+        self.data, self.grad = 3.0, 1.0
 
     def __setattr__(self, name: str, x: Any) -> None:
         super().__setattr__(name, x)
@@ -263,20 +266,21 @@ class Fragile(Arrays):
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), ValueError('x'), RuntimeError('x')])
 def test_an_interrupted_step_changes_nothing_in_arrays_either(kind: Any, error: Any) -> None:
     """El array es el mismo antes y después: hay que devolverle los números que tenía."""
-    first, second = Arrays([1.0, 2.0]), Fragile([3.0])
-    array, w = first.data, Value(4.0)
-    driver, reference = kind([w, first, second], lr=0.1), kind([Value(4.0)], lr=0.1)
-    w.grad, first.grad, second.grad = 1.0, np.ones(2), np.ones(1)
-    second.error = error
+    w, arrays, fragile = Value(4.0), Arrays([1.0, 2.0]), Fragile()
+    array = arrays.data
+    driver, reference = kind([w, arrays, fragile], lr=0.1), kind([Value(4.0)], lr=0.1)
+    w.grad, arrays.grad = 1.0, np.ones(2)
+    fragile.error = error
     with pytest.raises(type(error)):
         driver.step()
-    assert first.data is array
-    assert (w.data, array.tolist(), second.data.tolist()) == (4.0, [1.0, 2.0], [3.0])
+    assert arrays.data is array
+    assert (w.data, array.tolist(), fragile.data) == (4.0, [1.0, 2.0], 3.0)
     reference.params[0].grad = 1.0
     for _ in range(2):  # tampoco avanzó su memoria
         driver.step()
         reference.step()
     assert w.data == reference.params[0].data
+    assert arrays.data is array
 
 
 @pytest.mark.parametrize(
@@ -300,6 +304,14 @@ def test_a_gradient_that_does_not_fit_an_array_changes_nothing(grad: Any) -> Non
     with pytest.raises((TypeError, ValueError), match='en la posición 1 de params'):
         driver.step()
     assert (first.data.tolist(), second.data.tolist()) == ([1.0, 2.0], [3.0, 4.0])
+
+
+def test_an_array_of_ints_is_told() -> None:
+    weights = Arrays([1, 2])
+    weights.grad = np.ones(2)
+    with pytest.raises(TypeError, match='arrays de floats: llegaron int64 y float64'):
+        SGD([weights], lr=0.5).step()
+    assert weights.data.tolist() == [1, 2]
 
 
 def test_numpy_numbers_become_floats() -> None:
