@@ -132,6 +132,7 @@ class Executor:
         spaces = program.spaces.items()
         written = {by_row: np.zeros(len(space.data), dtype=bool) for by_row, space in spaces}
         written[True][: self._inputs] = True
+        written[True][list(self._ones)] = True
         written[True][root.places] = True
         program.bind_backward(written)
 
@@ -458,27 +459,23 @@ class _BoundDots:
         self._w = self._read_weights(program.spaces[dots.w.by_row].data)
         self._x = self._read_rows(program.spaces[dots.x.by_row].data, places)
         self._g = g.reshape(blocks, -1, lists * self._columns)
-        program.calls.append(partial(np.matmul, self._w, self._x, out=out.reshape(self._g.shape)))
+        program.calls.append(_product(self._w, self._x, out.reshape(self._g.shape)))
 
     def bind_backward(self) -> None:
         program, products = self._program, self._shape[1]
         target = _Target(program, Operand(False, self._w_places), self._w_places.shape, 1)
-        to_w = partial(np.matmul, self._g, self._x.swapaxes(1, 2))
         out = None if target.out is None else target.out[..., 0]
-        program.back_calls.append(self._send(to_w, target, out, (*self._w_places.shape, 1)))
+        to_w = _product(self._g, self._x.swapaxes(1, 2), out)
+        if out is None:
+            to_w = partial(_send_product, target.add, to_w, (*self._w_places.shape, 1))
+        program.back_calls.append(to_w)
         if program.needs_grad(self._x_operand):
             target = _Target(program, self._x_operand, self._shape, self._columns)
-            to_x = partial(np.matmul, self._w[:, :, :products].swapaxes(1, 2), self._g)
             out = None if target.out is None else _merged(target.out)
-            program.back_calls.append(self._send(to_x, target, out, (*self._shape, self._columns)))
-
-    @staticmethod
-    def _send(
-        product: Callable[..., Floats], target: _Target, out: Floats | None, shape: tuple[int, ...]
-    ) -> Call:
-        if out is None:
-            return partial(_send_product, target.add, product, shape)
-        return partial(product, out=out)
+            to_x = _product(self._w[:, :, :products].swapaxes(1, 2), self._g, out)
+            if out is None:
+                to_x = partial(_send_product, target.add, to_x, (*self._shape, self._columns))
+            program.back_calls.append(to_x)
 
     def _read_weights(self, data: Floats) -> Floats:
         """Las matrices w. BLAS las lee por renglones o por columnas, pero no salteadas."""
@@ -498,6 +495,18 @@ class _BoundDots:
             gathered = self._program.gather(data, places, places.shape)
             merged = gathered.reshape(*places.shape[:2], -1)
         return merged
+
+
+def _product(a: Floats, b: Floats, out: Floats | None) -> Call:
+    """La llamada que multiplica las matrices.
+
+    np.dot es solo para dos matrices, pero tarda menos en arrancar. Con una de 1×1 no hace la
+    cuenta si es 0, y 0·inf es nan.
+    """
+    contiguous = out is None or out[0].flags.c_contiguous
+    if len(a) > 1 or not contiguous or a.size == 1 or b.size == 1:
+        return partial(np.matmul, a, b, out=out)
+    return partial(np.dot, a[0], b[0], None if out is None else out[0])
 
 
 def _merged(view: Floats) -> Floats | None:
