@@ -43,6 +43,17 @@ TELL = """
 """
 
 
+# Solo los números, de muchos grafos de una vez.
+CALCULATE = """
+(cases) => cases.map(({text, leaves}) => {
+  const {nodes} = readGraph(JSON.parse(text));
+  const data = nodes.map((node) => leaves[node.name] ?? node.data);
+  const {data: values, grads} = calculate(nodes, data, nodes.map(() => 0), staleNodes(nodes));
+  return {data: values, grads, stale: staleNodes(nodes).some(Boolean)};
+})
+"""
+
+
 def facts(root: Any) -> str:
     """El grafo como lo recibe la página, en JSON."""
     nodes = graph_nodes(root)
@@ -74,6 +85,12 @@ class Script:
             TELL, {'text': facts(root), 'leaves': leaves or {}, 'start': start}
         )
         return told
+
+    def calculate(self, cases: list[tuple[Any, dict[str, float]]]) -> list[dict[str, Any]]:
+        """Los números de cada grafo con las hojas que se dan por nombre."""
+        texts = [{'text': facts(root), 'leaves': leaves} for root, leaves in cases]
+        numbers: list[dict[str, Any]] = self.page.evaluate(CALCULATE, texts)
+        return numbers
 
     def lines(self, root: Value, start: bool = False) -> list[dict[str, Any]]:
         return [line for step in self.tell(root, start=start)['steps'] for line in step['lines']]
