@@ -41,6 +41,9 @@ _SCRIPTS = (
     *('board.js', 'predict.js', 'card.js', 'training.js', 'page.js'),  # lo que se ve y se maneja
 )
 
+# Para medir una operación propia hay que cambiar, un momento, los gradientes de verdad.
+_measuring = threading.Lock()
+
 # El texto que le da el ancho a cada caja: los números de la página cambian, y la caja no.
 _WIDEST_NUMBER = '−0.01235'
 
@@ -140,13 +143,16 @@ def show_backprop(root: Value, rankdir: str = 'LR') -> BackpropPage:
             'máximo: mostrá la pérdida de un solo ejemplo, con una red más chica'
         )
     terms = labels(root, nodes)
-    grads, measured = backpropagate(nodes)
-    svg = _picture(nodes, terms, grads, rankdir)
+    with _measuring:
+        grads, measured = backpropagate(nodes)
+        data = [assigned(v, 'data') for v in nodes]
+        graph = describe(nodes, terms, measured, rankdir)
+    svg = _picture(nodes, terms, data, grads, rankdir)
     content = {
         'style': _read('style.css'),
         'script': '\n'.join(map(_read, _SCRIPTS)),
         'svg': svg,
-        'graph': describe(nodes, terms, measured, rankdir),
+        'graph': graph,
     }
     # De una sola pasada: un nombre que se escriba como una marca no se reemplaza.
     page = re.sub(r'<!--(\w+)-->', lambda mark: content[mark[1]], _read('index.html'))
@@ -203,12 +209,9 @@ def backpropagate(nodes: Sequence[Any]) -> tuple[list[float], dict[Any, _Measure
     return grads, measured
 
 
-_measuring = threading.Lock()
-
-
 def _measure(v: Any, nodes: Sequence[Any], grad: float) -> _Measured:
     """Lo que el `_backward` de `v` le da a cada nodo; datos y gradientes quedan como estaban."""
-    with _measuring, unchanged(nodes, 'data', 'grad'):
+    with unchanged(nodes, 'data', 'grad'):
         gains = _run(v, nodes, grad, 0.0)
         per_unit = _run(v, nodes, 1.0, 0.0)
         onto_one = _run(v, nodes, grad, 1.0)
@@ -311,7 +314,11 @@ def _read(name: str) -> str:
 
 
 def _picture(
-    nodes: Sequence[Any], terms: Mapping[Any, Term], grads: Sequence[float], rankdir: str
+    nodes: Sequence[Any],
+    terms: Mapping[Any, Term],
+    data: Sequence[float],
+    grads: Sequence[float],
+    rankdir: str,
 ) -> str:
     """El SVG del grafo, con un id en cada nodo, flecha y operación, y lo que deja `backward`."""
     boxes = {
@@ -325,10 +332,9 @@ def _picture(
     svg = ElementTree.fromstring(text)
     _name_parts(svg, nodes)
     texts = {group.get('id'): group.findall('text') for group in svg.iter('g')}
-    for i, v in enumerate(nodes):
-        data, grad = texts[f'n{i}'][-2:]
-        data.text = f'data {significant(assigned(v, "data"))}'
-        grad.text = f'grad {significant(grads[i])}'
+    for i, numbers in enumerate(zip(data, grads, strict=True)):
+        for cell, field, number in zip(texts[f'n{i}'][-2:], ('data', 'grad'), numbers, strict=True):
+            cell.text = f'{field} {significant(number)}'
     _lighten(svg)
     svg.set('xmlns', _SVG)
     return ElementTree.tostring(svg, encoding='unicode')
