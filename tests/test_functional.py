@@ -177,6 +177,7 @@ def test_log_softmax_has_no_log_of_zero() -> None:
         softmax(z)[0].log()
     out = log_softmax(z)
     assert [v.data for v in out] == [-800.0, 0.0]
+    assert log_softmax(5.0).data == 0.0
     nll_loss(out, 0).backward()
     assert [v.grad for v in z] == [-1.0, 1.0]
 
