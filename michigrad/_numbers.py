@@ -122,6 +122,8 @@ def assigned(v: Any, field: str) -> float:
         hint = f'asignale uno, como {field} = 0.5'
         if value is None and field == 'grad':
             hint = 'en vez de None va 0, o zero_grad()'
+        elif isinstance(value, Fields):
+            hint = 'de un Value va el número, v.data'
         elif isinstance(error, OverflowError):
             hint = f'ese {_TOO_BIG}'
         raise type(error)(

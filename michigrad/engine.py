@@ -138,7 +138,7 @@ class Value(Fields):
     @property
     def _backward(self) -> Callable[[], None]:
         """La función que reparte el gradiente de este nodo entre sus operandos."""
-        return self._rule or self._chain_rule
+        return functools.partial(_own_rule, self, self._rule) if self._rule else self._chain_rule
 
     @_backward.setter
     def _backward(self, rule: Callable[[], None]) -> None:
@@ -187,7 +187,7 @@ class Value(Fields):
         gradientes vuelven a como estaban.
 
         Raises:
-            TypeError: si el `grad` de una hoja no es un número.
+            TypeError: si el `grad` de una hoja, o el que deja una operación propia, no es un número.
             ValueError: si una operación propia no tiene `_backward`.
         """
         order = topological_order(self)
@@ -415,6 +415,14 @@ def _node(
     out._children = _NO_OPERANDS
     out._rule = None
     return out
+
+
+def _own_rule(v: Value, rule: Callable[[], None]) -> None:
+    """Reparte el gradiente de una operación propia, y controla que haya repartido números."""
+    rule()
+    for operand in v._prev:
+        if type(operand.grad) is not float:
+            operand.grad = assigned(operand, 'grad')
 
 
 def _power(x: float, n: float) -> float:

@@ -492,6 +492,13 @@ def test_what_is_assigned_is_told_with_the_name_of_the_node(field: str, junk: An
     assert (x.grad, out.grad, out._prev[0].grad) == (0, 0, 0)
 
 
+def test_a_value_assigned_where_its_number_goes() -> None:
+    w = Value(2.0, name='peso')
+    w.data = w - 0.1  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=r'data de peso .*: de un Value va el número, v\.data'):
+        w * 2
+
+
 def test_a_huge_assigned_integer_is_told_in_few_words() -> None:
     w = Value(2.0, name='peso')
     w.data = 10**5000
@@ -547,6 +554,24 @@ def test_custom_operation_with_many_operands() -> None:
 def test_operands_may_be_any_iterable(children: Any) -> None:
     x = Value(2.0)
     assert Value(1.0, children([x]), 'op')._prev == (x,)
+
+
+@pytest.mark.parametrize('inside', [False, True])
+@pytest.mark.parametrize('share', [Value(3.0), np.ones(1), 1j, None], ids=short)
+def test_what_a_custom_operation_leaves_in_grad_is_told(share: Any, inside: bool) -> None:
+    x = Value(2.0, name='x')
+    x.grad = 0.5
+    operand = x * 2 if inside else x
+    operand.name = 'operando'
+    out = Value(4.0, (operand,), 'doble')
+
+    def _backward() -> None:  # lo más común: self.grad += other * out.grad, sin .data
+        operand.grad = share
+
+    out._backward = _backward
+    with pytest.raises(TypeError, match='grad de operando tiene que ser un número'):
+        (out * 3).backward()
+    assert x.grad == 0.5
 
 
 def test_an_operation_without_a_rule_is_named() -> None:
