@@ -103,6 +103,8 @@ def _hint(root: Any) -> str:
         return f'{name} es la red o la función; dibujá lo que da, como show_graph(modelo(x))'
     if isinstance(root, (list, tuple)) and root and _is_node(root[0]):
         return 'elegí uno, como resultados[0], o juntalos en una pérdida'
+    if getattr(root, 'ndim', 0):
+        return 'elegí uno, como resultados[0]; si es uno solo, resultado.item()'
     if root is None:
         return 'fijate si a alguna función le falta el return'
     return 'hacé la cuenta con Values, como Value(2.0) * 3'

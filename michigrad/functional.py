@@ -263,7 +263,8 @@ def _class_index(
     try:
         index = operator.index(target)
     except TypeError:
-        raise TypeError(f'el objetivo es {expected}: llegó {short(target)}') from None
+        hint = '; si y es un array de una columna, usá y.ravel()' if is_list(target) else ''
+        raise TypeError(f'el objetivo es {expected}: llegó {short(target)}{hint}') from None
     if not 0 <= index < classes:
         raise ValueError(
             f'con {classes} clases el índice va de 0 a {classes - 1}: llegó {short(index)}'

@@ -124,6 +124,8 @@ def plot_decision_boundary(
         ValueError, ZeroDivisionError, OverflowError: si el modelo no tiene resultado en algún lugar
             del dibujo.
     """
+    if not callable(model):
+        raise TypeError(f'model es una función o una red que recibe un punto: llegó {short(model)}')
     xy, classes = _points(points), _numbers('labels', labels)
     if len(classes) != len(xy):
         raise ValueError(f'labels lleva una clase por punto: hay {len(classes)} y {len(xy)} puntos')
@@ -177,7 +179,13 @@ def _numbers(name: str, data: Any) -> Floats:
     """Pasa a un array una lista de números o Values."""
     if not is_list(data):
         raise TypeError(f'{name} es una lista de números: llegó {short(data)}')
-    return np.array([x.data if is_value(x) else number(x) for x in data], dtype=float)
+    xs = list(data)
+    if xs and is_list(xs[0]):
+        raise TypeError(
+            f'{name} es una lista de números y tiene {short(xs[0])}: si es un array de una '
+            'columna, usá .ravel()'
+        )
+    return np.array([x.data if is_value(x) else number(x) for x in xs], dtype=float)
 
 
 def _known_classes(classes: Floats, outputs: int) -> list[float]:

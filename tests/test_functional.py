@@ -331,6 +331,7 @@ VALUES_OUT_OF_PLACE = [
     (lambda: softmax([1.0, 'a']), TypeError, "llegó 'a'"),
     (lambda: softmax({1: 2}), TypeError, 'dict'),
     (lambda: mse_loss([1.0, 2.0], None), TypeError, 'llegó None'),
+    (lambda: nll_loss([[-1.0], [-1.0]], np.array([[0], [0]])), TypeError, r'usá y\.ravel\(\)'),
     (lambda: mse_loss([1.0, 2.0], {1: 2}), TypeError, 'llegó {1: 2}'),
     (lambda: mse_loss(Tanh(), [1.0]), TypeError, r'llegó Tanh\(\)'),
 ]

@@ -222,7 +222,8 @@ def test_puntos_en_una_sola_recta_y_puntos_de_values() -> None:
         (CORNERS, [0, 1, 2, 3], ValueError, 'separa dos clases'),
         (CORNERS, [1, 1, 1, 1], ValueError, 'separa dos clases'),
         (CORNERS, 1, TypeError, 'labels es una lista de números'),
-        (CORNERS, [[0], [1], [1], [0]], TypeError, 'se esperaba un número real'),
+        (CORNERS, [[0], [1], [1], [0]], TypeError, r'labels .* usá \.ravel\(\)'),
+        (CORNERS, np.array([[0], [1], [1], [0]]), TypeError, r'labels .* usá \.ravel\(\)'),
     ],
 )
 def test_puntos_y_clases_que_no_lo_son(points: Any, labels: Any, error: Any, message: str) -> None:
@@ -246,6 +247,8 @@ def test_un_modelo_de_tres_puntajes_con_una_clase_de_mas() -> None:
 def test_los_errores_del_modelo_llegan_como_son() -> None:
     with pytest.raises(ValueError, match=r'espera un ejemplo.*de 3'):
         plot_decision_boundary(MLP(3, [1]), CORNERS, [0, 1, 1, 0])
+    with pytest.raises(TypeError, match=r'model es una función o una red .* llegó 3'):
+        plot_decision_boundary(3, CORNERS, [0, 1, 1, 0])  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError, match='el divisor no puede ser 0'):
         plot_decision_boundary(lambda x: x[1] / x[0], CORNERS, [0, 1, 1, 0])
 

@@ -280,7 +280,7 @@ def test_large_graphs_are_refused_with_a_way_out() -> None:
         ('x', r'Value\(2\.0\) \* 3'),
         ([Value(1), Value(2)], 'elegí uno'),
         ([[Value(1)] * 50] * 50, r'Value\(2\.0\) \* 3'),
-        (np.array([Value(1)]), r'Value\(2\.0\) \* 3'),
+        (np.array([Value(1)]), r'resultado\.item\(\)'),
         (MLP(2, [1]), r'show_graph\(modelo\(x\)\)'),
         (MLP, r'show_graph\(modelo\(x\)\)'),
         (Value, r'show_graph\(modelo\(x\)\)'),
