@@ -187,7 +187,7 @@ class Value(Fields):
         gradientes vuelven a como estaban.
 
         Raises:
-            TypeError: si el `grad` de una hoja, o el que deja una operación propia, no es un número.
+            TypeError: si el `grad` de una hoja o el que deja una operación propia no es un número.
             ValueError: si una operación propia no tiene `_backward`.
         """
         order = topological_order(self)
