@@ -78,9 +78,8 @@ def gradient_scale(root: Value) -> dict[Value, float]:
     scale = dict.fromkeys(order, 0.0)
     scale[root] = 1.0
     for v in reversed(order):
-        for operand, slope in ((v._a, v._da), (v._b, v._db)):
-            if operand is not None:
-                scale[operand] += max(abs(slope or 0), 1) * scale[v]
+        for operand, slope in zip(v._prev, v._local_derivatives or (), strict=True):
+            scale[operand] += max(abs(slope or 0), 1) * scale[v]
     return scale
 
 

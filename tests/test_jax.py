@@ -499,7 +499,8 @@ if len(sys.argv) > 2:
 random.seed(0)
 model = MLP(2, [16, 16, 1])
 x = [Value(0.0) for _ in range(3)]
-tape = Tape(hinge(model, x), x, ParameterArray(model.parameters()))
+weights = ParameterArray(model.parameters())
+tape = Tape(hinge(model, x), x, weights)
 f, leaves, _ = tape.to_jax()
 batch = moons(1000)
 mesh = Mesh(np.array(jax.devices()), ('lote',))
@@ -512,7 +513,7 @@ loss, grads = step(jax.device_put(leaves, copied), rows)
 assert len(grads.sharding.device_set) == 4
 np.testing.assert_allclose(loss, tape.forward(batch).mean(), rtol=1e-12)
 tape.backward()
-np.testing.assert_allclose(grads, tape._parameters.grad, rtol=1e-12, atol=1e-15)
+np.testing.assert_allclose(grads, weights.grad, rtol=1e-12, atol=1e-15)
 tape.load(leaves - 0.1 * np.asarray(grads))
 assert tape.forward(batch).mean() < float(loss)
 print('iguales')
