@@ -644,6 +644,9 @@ def test_every_control_is_at_hand(
         expect(page.locator('#card h2')).to_be_in_viewport()
         expect(button(page, 'Paso siguiente')).to_be_in_viewport()
         page.keyboard.press('Escape')
+    page.get_by_text('Opciones').click()
+    for part in ('#speed', '#widths', '#more p'):
+        expect(page.locator(part)).to_be_in_viewport(ratio=1)
     tab.close()
 
 
