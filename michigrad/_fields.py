@@ -50,6 +50,7 @@ class Fields:
     )
     __int__ = _refusal('int(v)', 'usá int(v.data)')
     __round__ = _refusal('round(v)', "usá round(v.data) o, para mostrarlo, f'{v:.2f}'")
+    __trunc__ = _refusal('math.trunc(v)', 'usá math.trunc(v.data)')
     __mod__ = __rmod__ = _refusal('v % n', 'usá v.data % n')
     __floordiv__ = __rfloordiv__ = _refusal('v // n', 'usá v.data // n, o v / n')
     __divmod__ = __rdivmod__ = _refusal('divmod(v, n)', 'usá divmod(v.data, n)')

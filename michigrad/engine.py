@@ -77,8 +77,9 @@ class Value(Fields):
     completa `backward()`; `name`. También se le pueden agregar otros.
 
     Operaciones, con Values, números o arrays de numpy de cualquiera de los dos lados: `+ - * / **`,
-    `-x`, `abs(x)` y los métodos de abajo. Como en PyTorch, si `+ - *` se desbordan dan inf; `**` y
-    `exp` lanzan OverflowError, como en math, porque ahí suele haber un error que conviene ver.
+    `-x`, `abs(x)` y los métodos de abajo. Como en PyTorch, `+ - * /` entre floats que se desbordan
+    dan inf; `**` y `exp` lanzan OverflowError, como en math, porque ahí suele haber un error que
+    conviene ver.
 
     - `==` compara identidad: dos Values distintos nunca son iguales. Para comparar números,
       `a.data == b.data`; `< <= > >=` sí comparan los números.

@@ -341,7 +341,7 @@ def clip_grad_norm_(params: Iterable[Any], max_norm: float) -> float:
 
     Args:
         params: los parámetros, como red.parameters(), o uno solo.
-        max_norm: el largo máximo.
+        max_norm: el largo máximo; con math.inf solo los mide.
 
     Returns:
         ‖g‖ antes de achicarlos.

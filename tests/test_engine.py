@@ -298,6 +298,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (int, 'int(v.data)'),
     (round, 'round(v.data)'),
     (lambda v: round(v, 2), 'round(v.data)'),
+    (math.trunc, 'math.trunc(v.data)'),
     (lambda v: v % 2, 'v.data % n'),
     (lambda v: 2 % v, 'v.data % n'),
     (lambda v: v // 2, 'v.data // n'),
