@@ -362,6 +362,43 @@ def test_redes_de_otras_formas(name: str, arrays: bool) -> None:
             v.grad = 0
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    widths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+)
+def test_capas_al_azar(seed: int, widths: list[int], sizes: list[int]) -> None:
+    """Capas que leen, en cualquier orden, parte de lo anterior, con pesos que se pisan."""
+    w = [Value(x) for x in np.random.default_rng(seed).normal(size=12).tolist()]
+
+    def build(row: list[Value]) -> Value:
+        rng, known = random.Random(seed), list(row)
+        for width in widths:
+            read = rng.sample(known, rng.randint(1, len(known)))
+            start, step = rng.randrange(12), rng.choice([1, 1, 2, -1])
+            layer = []
+            for j in range(width):
+                taken = [w[(start + j * len(read) + step * k) % 12] for k in range(len(read))]
+                z = dot(taken, read) + rng.choice([w[j], known[0], 1.0])
+                layer.append(rng.choice([z, z.tanh(), z.relu(), z * known[-1]]))
+            known += layer
+        return sum((v.sin() for v in known), Value(0.0)) + sum(w) * 0
+
+    x = [Value(0.5) for _ in range(3)]
+    t = Tape(build(x), inputs=x)
+    for size in sizes:
+        rows = np.random.default_rng(seed + size).normal(size=(size, 3))
+        outs, grads = by_engine(build, x, rows, w)
+        scale = max(map(abs, [*outs, *grads]))
+        assume(scale < 1e3)
+        np.testing.assert_allclose(t.forward(rows), outs, rtol=0, atol=1e-11 * scale)
+        t.backward(reduction='sum')
+        np.testing.assert_allclose([v.grad for v in w], grads, rtol=0, atol=1e-10 * scale)
+        for v in w:
+            v.grad = 0
+
+
 @pytest.mark.parametrize('name', SHAPES)
 def test_un_lote_entero_en_un_solo_grafo(name: str) -> None:
     """Sin entradas: las constantes de todos los ejemplos están en el grafo."""
