@@ -464,10 +464,13 @@ def test_printing_says_how_to_see_it() -> None:
         ("show_graph(L).save('red.svg')", False),
         ("graph = show_graph(L); graph.attr(rankdir='TB'); graph.render('red')", False),
         ('source = show_graph(L).source', False),
+        # Con otro error alcanza.
+        ("with contextlib.suppress(ValueError): show_graph(L).save('red.nada')", False),
     ],
 )
 def test_a_script_that_forgets_to_look_is_told(use: str, told: bool, tmp_path: Path) -> None:
     script = f"""
+        import contextlib
         from michigrad.engine import Value
         from michigrad.visualize import show_graph
 
