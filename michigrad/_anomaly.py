@@ -130,7 +130,7 @@ def check_tape(
         roots: los resultados de la cinta.
         batch: la columna del lote de cada entrada.
         leaves: el data de las hojas que no lo tienen en el Value.
-        derive: si mira también la vuelta hacia atrás.
+        derive: si mira también el backward pass.
 
     Raises:
         RuntimeError: si hay alguna.

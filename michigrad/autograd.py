@@ -1,4 +1,4 @@
-"""Derivadas que se pueden volver a derivar: la vuelta hacia atrás también es un grafo.
+"""Derivadas que se pueden volver a derivar: el backward pass también es un grafo.
 
 `backward` deja en cada `grad` un número. `grad` hace las mismas cuentas con Values, así que cada
 derivada recuerda de dónde salió: se la puede derivar otra vez, dibujar con show_graph o usar dentro

@@ -1,4 +1,4 @@
-"""Backpropagation paso a paso: una página para recorrer la ida y la vuelta nodo por nodo.
+"""Backpropagation paso a paso: una página para recorrer el forward y el backward nodo por nodo.
 
 La página está en page/ y hace las cuentas ella misma. De acá recibe el grafo con sus números, cómo
 se escribe, el dibujo y, de las operaciones propias, lo que se midió llamando a su `_backward`.
@@ -196,7 +196,7 @@ def backpropagate(nodes: Sequence[Any]) -> tuple[list[float], dict[Any, _Measure
         if slopes is None:
             if not callable(getattr(v, '_backward', None)):
                 raise TypeError(
-                    f'show_backprop sigue la vuelta con el _backward de cada resultado, y '
+                    f'show_backprop sigue el backward pass con el _backward de cada resultado, y '
                     f'{type(v).__name__} no lo tiene: para ver solo el grafo usá show_graph'
                 )
             measured[v] = _measure(v, nodes, grad)

@@ -1,4 +1,4 @@
-// El relato: los pasos de la ida y de la vuelta, y las cuentas de cada uno, escritas.
+// El relato: los pasos del forward pass y del backward pass, y las cuentas de cada uno, escritas.
 
 // Estas derivadas locales no dicen más que su número.
 const OBVIOUS = ['', '0', '1', '(−1)'];

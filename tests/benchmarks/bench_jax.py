@@ -4,7 +4,7 @@
 
 Un paso es la pérdida promedio de 100 ejemplos y su gradiente, en float32. Los tiempos, en segundos,
 son la mediana de tres veces, cada una con una función nueva, porque JAX guarda lo que compila. Al
-lado, la traducción directa, con una operación de JAX por nodo: una sola vez y hasta 5.000 nodos,
+lado, la traducción directa, con una operación de JAX por nodo: una sola vez y hasta 5000 nodos,
 que son varios minutos. Al final, los grafos más largos que to_jax acepta, donde nada se agrupa.
 """
 
