@@ -465,7 +465,7 @@ def draw(widths: list[int], series: dict[str, list[float]]) -> None:
         axes.loglog(widths, series[name], color=color, marker=marker, label=label)
     axes.set_xticks(widths, [str(w) for w in widths])
     axes.xaxis.minorticks_off()
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda us, _: f'{us:,.0f}'.replace(',', '.')))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda us, _: f'{us:.0f}'))
     axes.set_xlabel('ancho de la capa oculta')
     axes.set_ylabel('µs por paso de entrenamiento')
     axes.set_title('Red 64, ancho, 10 con 32 ejemplos por paso: menos es mejor')
