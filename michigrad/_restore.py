@@ -30,12 +30,12 @@ def assign_data(objects: Sequence[Any], new: Sequence[Any]) -> None:
     before = [x.data for x in objects]
     arrays = []  # los que ya cambiaron, con los números que tenían
     try:
-        for x, old, value in zip(objects, before, new, strict=True):
-            if type(value) is not float and getattr(old, 'ndim', False):
-                arrays.append((old, old.copy()))
-                old[...] = value
-            else:
+        for x, value in zip(objects, new, strict=True):
+            if type(value) is float or not getattr(x.data, 'ndim', False):
                 x.data = value
+            else:
+                arrays.append((x.data, x.data.copy()))
+                x.data[...] = value
     except BaseException:
         for array, numbers in arrays:
             array[...] = numbers

@@ -78,12 +78,11 @@ class Optimizer:
                 también con Ctrl-C, ningún parámetro cambia.
         """
         self._check_params()
-        before = [p.data for p in self.params]
         try:
             updates, state = self._updates()
-            after = [x - update for x, update in zip(before, updates, strict=True)]
+            after = [p.data - update for p, update in zip(self.params, updates, strict=True)]
             if not _FLOATS.issuperset(map(type, after)):
-                after = list(map(_fitting, self.params, before, after))
+                after = list(map(_fitting, self.params, after))
         except (TypeError, ValueError, ArithmeticError) as error:
             raise self._explain(error) from None
         assign_data(self.params, after)
@@ -414,12 +413,13 @@ def _check_fields(p: Any) -> None:
         raise TypeError(f'el grad de un parámetro tiene forma {p.grad.shape} y data {p.data.shape}')
 
 
-def _fitting(p: Any, old: Any, new: Any) -> Any:
+def _fitting(p: Any, new: Any) -> Any:
     """Lo que queda en el data de `p` después de un paso: un número o un array como el que había.
 
     Raises:
         TypeError, ValueError: si no lo es.
     """
+    old = p.data
     if is_value(p) or not _is_array(old):
         return number(new)
     if old.dtype.kind != 'f' or new.dtype.kind != 'f':
