@@ -101,7 +101,7 @@ def main() -> None:
     for name, graph in graphs.items():
         nodes = sum(bool(v._prev) for v in topological_order(graph[0]))
         counts, times = zip(*(measure(ours, graph) for _ in range(3)), strict=True)
-        cells = [f'{nodes:14,}', f'{counts[0]:14,}']
+        cells = [f'{nodes:14}', f'{counts[0]:14}']
         cells += [f'{statistics.median(each):14.2f}' for each in zip(*times, strict=True)]
         total = f'{measure(direct, graph)[1][-1]:14.2f}' if name in list(graphs)[:2] else f'{"":14}'
         print(f'| {name:26} | {" | ".join([*cells, total])} |', flush=True)

@@ -298,8 +298,8 @@ def more_tables() -> None:
     head('red', ['ejemplos', *names])
     for sizes, rows in (([2, 16, 16, 1], 10_000), ([64, 256, 256, 10], 256)):
         found = medians(contenders(problem('', sizes, rows)), 2.0)
-        cells = [f'{found.get(name, math.nan):,.0f}' for name in names]
-        line(', '.join(map(str, sizes)), [f'{rows:,}', *cells])
+        cells = [f'{found.get(name, math.nan):.0f}' for name in names]
+        line(', '.join(map(str, sizes)), [f'{rows}', *cells])
 
 
 def gpt() -> None:
@@ -344,9 +344,9 @@ def gpt() -> None:
         steps[TORCH] = torch
     found = medians(steps, 2.0)
     nodes = len(topological_order(root))
-    print(f'\nGPT del ejemplo 06, 8 letras y {len(names)} nombres por paso: {nodes:,} nodos\n')
+    print(f'\nGPT del ejemplo 06, 8 letras y {len(names)} nombres por paso: {nodes} nodos\n')
     for name, us in found.items():
-        print(f'{name}: {us:,.0f} µs')
+        print(f'{name}: {us:.0f} µs')
     print(f'Grabarlo: {recorded - start:.2f} s, y el primer paso, {ready - recorded:.2f} s')
 
 
@@ -395,7 +395,7 @@ def recording() -> None:
             peak = tracemalloc.get_traced_memory()[1] / nodes
             tracemalloc.stop()
             print(
-                f'{graph.__name__:8} {nodes:>9,} nodos: {us:5.2f} µs {peak:5.0f} bytes', flush=True
+                f'{graph.__name__:8} {nodes:>9} nodos: {us:5.2f} µs {peak:5.0f} bytes', flush=True
             )
 
 
@@ -412,9 +412,7 @@ def memory() -> None:
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     extra = max((after - before) / 1024 - losses.nbytes / 2**20, 0)
-    print(
-        f'\n1.000.000 de filas de la red A: {seconds:.2f} s y {extra:.1f} MiB además del resultado'
-    )
+    print(f'\n1000000 de filas de la red A: {seconds:.2f} s y {extra:.1f} MiB además del resultado')
 
 
 def crossover(picture: bool) -> None:
@@ -426,7 +424,7 @@ def crossover(picture: bool) -> None:
     found = []
     for width in widths:
         found.append(medians(contenders(problem('', [64, width, 10], 32))))
-        line(str(width), [f'{found[-1][name]:,.0f}' for name in names])
+        line(str(width), [f'{found[-1][name]:.0f}' for name in names])
     series = {name: [each[name] for each in found] for name in names}
     for name in (ARRAYS, VALUES):
         where = crossing(widths, series[name], series[TORCH])
