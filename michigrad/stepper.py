@@ -327,8 +327,9 @@ def _picture(
     graph = draw(nodes, boxes, rankdir=rankdir)
     # En las flechas se escribe la derivada local: que haya lugar.
     graph.graph_attr |= {'ranksep': '0.75', 'nodesep': '0.25'}
-    # Sin el espacio de nombres, los elementos se llaman g y text a secas.
-    text = graph.pipe('svg', encoding='utf-8').replace(f' xmlns="{_SVG}"', '', 1)
+    text = graph.pipe('svg', encoding='utf-8')
+    for repeated in _REPEATED:
+        text = text.replace(repeated, '')
     svg = ElementTree.fromstring(text)
     _name_parts(svg, nodes)
     texts = {group.get('id'): group.findall('text') for group in svg.iter('g')}
@@ -363,36 +364,36 @@ def _name_parts(svg: ElementTree.Element, nodes: Sequence[Any]) -> None:
             group.set('class', f'node {look}')
 
 
-_FONT = {'font-family': 'Arial, Liberation Sans, Helvetica, sans-serif', 'font-size': '14'}
-_REPEATED = {
-    'font-family': 'Helvetica,sans-Serif',
-    'font-size': '14.00',
-    'text-anchor': 'middle',
-    'stroke': 'black',
-    'fill': 'none',
+# Lo que Graphviz repite en cada parte, y la página dice una sola vez. En un nombre no puede estar:
+# ahí las comillas se escriben &quot;.
+_REPEATED = (
+    *(f' xmlns="{_SVG}"', ' xml:space="preserve"', ' text-anchor="middle"'),
+    *(' font-family="Helvetica,sans-Serif"', ' font-size="14.00"'),
+    *(' stroke="black"', ' fill="none"'),
+)
+_ONCE = {
+    **{'font-family': 'Arial, Liberation Sans, Helvetica, sans-serif', 'font-size': '14'},
+    **{'text-anchor': 'middle', 'stroke': '#000'},
 }
+_STYLE = '.edge path,.node polyline{fill:none}.node text{stroke:none}'
 _EXTRA_DIGITS = re.compile(r'(?<=\.\d)\d+')
-_SPACE = '{http://www.w3.org/XML/1998/namespace}space'
 
 
 def _lighten(svg: ElementTree.Element) -> None:
-    """Achica el dibujo: lo que Graphviz repite se dice una vez, y sin cifras que no se ven."""
+    """Achica el dibujo: sin las cifras que no se ven, y con las cajas como rectángulos."""
     for part in svg.iter():
-        part.tail = ' ' if part.tag == 'text' else None  # un lector de pantalla lee de corrido
-        part.text = (part.text or '').replace('\xa0', ' ') if part.tag == 'text' else None
-        part.attrib.pop(_SPACE, None)
-        for name, value in list(part.attrib.items()):
-            if _REPEATED.get(name) == value:
-                del part.attrib[name]
-            elif name in ('d', 'points', 'x', 'y', 'cx', 'cy'):
-                part.set(name, _EXTRA_DIGITS.sub('', value))
-    for node in svg.iterfind('.//g[@id]'):
-        if node[0].tag != 'ellipse':
-            _square(node[0])
+        is_text = part.tag == 'text'
+        part.tail = ' ' if is_text else None  # un lector de pantalla lee de corrido
+        part.text = (part.text or '').replace('\xa0', ' ') if is_text else None
+        for name in ('d', 'points', 'x', 'y'):
+            if name in part.attrib:
+                part.set(name, _EXTRA_DIGITS.sub('', part.attrib[name]))
+        if part.get('id', 'op')[-2:] != 'op':
+            _square(part[0])
     for graph in svg.iterfind('g'):
-        graph.attrib.update(_FONT | {'text-anchor': 'middle', 'stroke': '#000'})
+        graph.attrib.update(_ONCE)
     style = ElementTree.Element('style')
-    style.text = '.edge path,.node polyline{fill:none}.node text{stroke:none}'
+    style.text = _STYLE
     svg.insert(0, style)
 
 
