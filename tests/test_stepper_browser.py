@@ -454,6 +454,19 @@ def test_ten_steps_of_descent_are_those_of_python(tab: Tab) -> None:
     assert shown(page, 11)[0] == f'data {significant(losses[0])}'
 
 
+@pytest.mark.parametrize('size', [(390, 844), (800, 760), (1440, 800), (1920, 1080)])
+@pytest.mark.parametrize('graph', [neuron, entropy])
+def test_the_last_step_opens_with_its_button_in_view(
+    graph: Callable[[], Value], size: tuple[int, int], tab: Tab
+) -> None:
+    tab.page.set_viewport_size({'width': size[0], 'height': size[1]})
+    page = tab.open(graph())
+    page.keyboard.press('End')
+    for part in ('#eta', '#descend', '#loss', '#training thead'):
+        expect(page.locator(part)).to_be_in_viewport(ratio=1)
+    assert page.locator('#training').evaluate('area => area.scrollTop') == 0
+
+
 def test_a_step_too_large_has_no_result(tab: Tab) -> None:
     page = tab.open(Value(2.0, name='w').log())
     page.keyboard.press('End')
