@@ -391,6 +391,28 @@ def test_a_nudge_makes_the_derivative_felt(tab: Tab) -> None:
     assert page.locator('#felt').inner_text() == 'ΔL = −5\n∂L/∂x · (−1) = −6'
 
 
+@pytest.mark.parametrize('size', [(1280, 720), (1440, 800), (1920, 1080)])
+def test_the_nudge_is_in_view_on_a_wide_screen(size: tuple[int, int], tab: Tab) -> None:
+    tab.page.set_viewport_size({'width': size[0], 'height': size[1]})
+    page = tab.open(neuron())
+    for step in ('Home', 'End'):
+        page.keyboard.press(step)
+        node(page, 2).click()
+        for part in ('#datum', '#delta', '#felt', '#toData', '#close'):
+            expect(page.locator(part)).to_be_in_viewport(ratio=1)
+        page.keyboard.press('Escape')
+
+
+def test_the_reason_a_number_is_refused_is_in_view(tab: Tab) -> None:
+    tab.page.set_viewport_size({'width': 390, 'height': 760})
+    x = Value(2.0, name='x')
+    page = tab.open(x.log())
+    node(page, 0).click()
+    page.locator('#datum').fill('-1')
+    page.locator('#datum').press('Enter')
+    expect(page.locator('#mistake')).to_be_in_viewport(ratio=1)
+
+
 def test_what_an_operation_of_ones_own_depends_on_cannot_be_changed(tab: Tab) -> None:
     page = tab.open(cube(Value(2.0, name='x')) * Value(3.0, name='w'))
     node(page, 0).click()

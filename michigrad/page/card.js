@@ -2,7 +2,6 @@
 
 function showCard(state) {
   $('card').hidden = selected === null;
-  document.body.classList.toggle('card', selected !== null);
   shapes.forEach(({box}, i) => box.classList.toggle('selected', i === selected));
   if (selected === null) return;
   const node = nodes[selected];
@@ -48,10 +47,12 @@ function editLeaf(x) {
     ? setLeaves(leaves.map((old, i) => (i === selected ? x : old))) : 'Escribí un número.';
   $('mistake').textContent = problem;
   $('mistake').hidden = !problem;
-  if (!problem) {
-    losses = [];
-    render();
+  if (problem) {
+    $('mistake').scrollIntoView({block: 'nearest'});
+    return;
   }
+  losses = [];
+  render();
 }
 
 // La derivada, sentida: cuánto cambia el resultado si la hoja cambia un poco.

@@ -170,7 +170,6 @@ function writeLine(line, j, pending) {
   const {text, answer, note} = line.write();
   const parts = text.split(/ (?== )/).map((part) => element('span', part));
   const shown = isShown(step, j);
-  if (j === pending) item.classList.add('asked');
   parts.at(-1).append(element('b', shown ? answer : '?', shown ? {} : {class: 'hidden'}));
   item.append(...parts.flatMap((part) => [part, ' ']));
   if (shown && note) item.append(element('small', note));
