@@ -756,6 +756,16 @@ def test_on_paper_the_whole_graph_and_no_controls(chromium: Browser, tmp_path: P
     tab.close()
 
 
+@pytest.mark.parametrize(('rankdir', 'landscape'), [('LR', True), ('TB', False)])
+def test_a_wide_graph_is_printed_on_a_wide_sheet(rankdir: str, landscape: bool, tab: Tab) -> None:
+    page = tab.open(network(), rankdir)
+    sheets = re.findall(
+        rb'/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]', page.pdf(prefer_css_page_size=True)
+    )
+    assert sheets
+    assert all((float(width) > float(height)) == landscape for width, height in sheets)
+
+
 @pytest.mark.parametrize('name', HOSTILE)
 def test_a_name_is_text(name: str, tab: Tab) -> None:
     x = Value(2.0, name=name)
