@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +9,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
 from michigrad import engine
 from michigrad._numbers import label, short
-from michigrad._rules import Rule, key, rules
+from michigrad._rules import NUMPY, Rule, key
 from michigrad.engine import Value, topological_order
 
 # Si en este hilo hay un detect_anomaly abierto.
@@ -135,8 +136,6 @@ def check_tape(
     Raises:
         RuntimeError: si hay alguna.
     """
-    import numpy as np
-
     order = topological_order(Value(0, roots, 'raíces'))[:-1]
     with np.errstate(all='ignore'):
         data: dict[Value, Any] = {}
@@ -181,20 +180,11 @@ def _check_tape_backward(
 def _step(v: Value, data: Mapping[Value, Any]) -> tuple[Any, Any, Rule]:
     """Los operandos de `v`, o su exponente fijo, y su regla."""
     n = v._fixed_exponent
-    return data[v._prev[0]], data[v._prev[-1]] if n is None else n, _table()[key(v._op)]
-
-
-@functools.cache
-def _table() -> dict[str, Rule]:
-    import numpy as np
-
-    return rules(np)
+    return data[v._prev[0]], data[v._prev[-1]] if n is None else n, NUMPY[key(v._op)]
 
 
 def _first_row(x: Any) -> int | None:
     """La primera fila donde `x` no es finito; la 0 si es el mismo número en todas."""
-    import numpy as np
-
     bad = np.flatnonzero(~np.isfinite(x))
     return int(bad[0]) if len(bad) else None
 

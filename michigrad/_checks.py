@@ -75,6 +75,22 @@ def check_reduction(x: Any, *options: str) -> None:
         raise ValueError(f'reduction es {", ".join(first)} o {last}: llegó {short(x)}')
 
 
+def state_names(state: Any, names: Iterable[str], expected: str, wrong: str) -> None:
+    """Controla que `state` sea un diccionario con justo esos nombres.
+
+    Raises:
+        TypeError: si no es un diccionario; el mensaje empieza con `expected`.
+        ValueError: si falta o sobra alguno; el mensaje empieza con `wrong`.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f'{expected}: llegó {short(state)}{parentheses(state)}')
+    known = dict.fromkeys(names)
+    missing = [name for name in known if name not in state]
+    unknown = [name for name in state if name not in known]
+    if missing or unknown:
+        raise ValueError(f'{wrong}: faltan {short(missing)} y sobran {short(unknown)}')
+
+
 def values(what: str, xs: Any) -> list[Value]:
     """Devuelve en una lista los Values de `xs`, que se recorre una sola vez.
 

@@ -23,15 +23,21 @@ from numpy.lib.stride_tricks import as_strided
 
 from michigrad import _rules
 from michigrad._numbers import label
-from michigrad._record import Dots, Elementwise, Group, Lists, Operand, Record, Sums
+from michigrad._record import (
+    Dots,
+    Elementwise,
+    Group,
+    Ints,
+    Lists,
+    Mask,
+    Operand,
+    Record,
+    Sums,
+)
 from michigrad.engine import Value
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
 Call = Callable[[], Any]
-
-_RULES = _rules.rules(np)
 
 # Un lote grande se calcula de a bloques de filas, para que los números y los gradientes entren en
 # la caché. Con bloques demasiado chicos se va el tiempo en llamar a numpy.
@@ -189,6 +195,11 @@ class _Program:
             zeros += [partial(grads[start:stop].fill, 0.0) for start, stop in _runs(~mask)]
         self.back_calls[:0] = zeros
 
+    def own(self, group: Group) -> tuple[Floats, Floats]:
+        """Los números de los nodos de un grupo, y sus gradientes."""
+        space, part = self.spaces[group.by_row], slice(group.start, group.start + len(group.nodes))
+        return space.data[part], space.grads[part]
+
     def read(self, operand: Operand, shape: tuple[int, ...]) -> Floats:
         """Los números de `operand`, con esa forma y una dimensión más, la de las filas.
 
@@ -342,20 +353,12 @@ class _BoundElementwise:
 
     def __init__(self, group: Elementwise, program: _Program) -> None:
         self._group, self._program = group, program
-        self._rule = _RULES[_rules.key(group.op)]
+        self._rule = _rules.NUMPY[_rules.key(group.op)]
         self._shape = _shape(group)
-        space, part = (
-            program.spaces[group.by_row],
-            slice(group.start, group.start + len(group.nodes)),
-        )
-        self._out = space.data[part].reshape(*self._shape, -1)
-        self._g = space.grads[part].reshape(*self._shape, -1)
+        out, g = program.own(group)
+        self._out, self._g = out.reshape(*self._shape, -1), g.reshape(*self._shape, -1)
         self._x = program.read(group.x, self._shape)
-        self._y: Any = None
-        if group.y is not None:
-            self._y = program.read(group.y, self._shape)
-        elif self._rule is _RULES['**n']:
-            self._y = float(group.op[2:])
+        self._y: Any = program.read(group.y, self._shape) if group.y else group.exponent
         operands = (self._x,) if self._rule.unary else (self._x, self._y)
         value = partial(self._rule.value, *operands)
         if isinstance(value.func, np.ufunc):
@@ -427,11 +430,7 @@ class _BoundSums:
 
     def __init__(self, group: Sums, program: _Program) -> None:
         self._program = program
-        space, part = (
-            program.spaces[group.by_row],
-            slice(group.start, group.start + len(group.nodes)),
-        )
-        out, g = space.data[part], space.grads[part]
+        out, g = program.own(group)
         self._terms: list[_BoundDots | _BoundLists] = []
         if group.dots:
             self._terms.append(_BoundDots(group.dots, program, out, g))
@@ -607,6 +606,8 @@ def _repeat(v: Value, x: float, y: float) -> Any:
     a, b = Value(x, name=left.name), Value(y, name=right.name)
     if v._op == '/':
         return a / b
-    if v._op.startswith('**'):
-        return a**b if v._op == '**' else a**y
+    if v._op == '**':
+        return a**b
+    if v._fixed_exponent is not None:
+        return a**y
     return getattr(a, v._op)()

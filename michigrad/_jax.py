@@ -126,7 +126,8 @@ class _Arrays:
 
     def _elementwise(self, group: Elementwise) -> Step:
         operands = [self.find(x) for x in (group.x, group.y) if x]
-        return lambda arrays: _apply(group.op, *(_read(arrays, x) for x in operands))
+        op, exponent = _rules.key(group.op), group.exponent
+        return lambda arrays: _apply(op, exponent, *(_read(arrays, x) for x in operands))
 
     def _sums(self, group: Sums) -> Step:
         terms = [self._list(lists) for lists in group.lists]
@@ -157,15 +158,15 @@ def _dots(w: Any, x: Any) -> Any:
     return jnp.matmul(w, x, precision='highest').ravel()
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _apply(op: str, x: Any, *y: Any) -> Any:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _apply(op: str, exponent: float | None, x: Any, y: Any = None) -> Any:
     """La operación, con las derivadas del motor: en los bordes, JAX tiene otras."""
-    return _RULES[_rules.key(op)](x, _second(op, y))
+    return _RULES[op](x, y if exponent is None else exponent)
 
 
-def _apply_jvp(op: str, operands: Any, tangents: Any) -> tuple[Any, Any]:
-    rule, out = _RULES[_rules.key(op)], _apply(op, *operands)
-    x, y = operands[0], _second(op, operands[1:])
+def _apply_jvp(op: str, exponent: float | None, operands: Any, tangents: Any) -> tuple[Any, Any]:
+    rule, out = _RULES[op], _apply(op, exponent, *operands)
+    x, y = operands[0], operands[-1] if exponent is None else exponent
     slope = rule.to_x(x, y, out, tangents[0])
     if rule.to_y:
         slope = slope + rule.to_y(x, y, out, tangents[1])
@@ -173,11 +174,6 @@ def _apply_jvp(op: str, operands: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 _apply.defjvp(_apply_jvp)
-
-
-def _second(op: str, y: tuple[Any, ...]) -> Any:
-    """El y de la regla: el exponente fijo, el segundo operando o nada."""
-    return float(op[2:]) if _rules.key(op) == '**n' else next(iter(y), None)
 
 
 def _read(arrays: list[Any], places: Places) -> Any:

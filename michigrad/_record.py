@@ -33,7 +33,7 @@ from michigrad.engine import Value, topological_order
 Ints = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
-_ARITY = {op: 1 if rule.to_y is None else 2 for op, rule in _rules.rules(np).items()}
+_ARITY = {op: 1 if rule.to_y is None else 2 for op, rule in _rules.NUMPY.items()}
 
 
 class Operand(NamedTuple):
@@ -52,6 +52,11 @@ class Elementwise(NamedTuple):
     nodes: list[Value]
     x: Operand
     y: Operand | None  # None: tiene un solo operando
+
+    @property
+    def exponent(self) -> float | None:
+        """El exponente fijo, si es una potencia."""
+        return self.nodes[0]._fixed_exponent
 
 
 class Dots(NamedTuple):

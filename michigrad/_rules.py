@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 
 class Rule(NamedTuple):
     """La regla de una operación, out = x (operación) y. En las de un operando, y no se usa."""
@@ -198,3 +200,6 @@ def rules(xp: Any) -> dict[str, Rule]:
             unary=True,
         ),
     }
+
+
+NUMPY = rules(np)

@@ -23,7 +23,7 @@ import numpy as np
 from michigrad._anomaly import detect_anomaly
 from michigrad._checks import is_value, lift, values
 from michigrad._numbers import label, parentheses, short
-from michigrad._rules import Rule, key, rules
+from michigrad._rules import NUMPY, Rule, key, rules
 from michigrad.engine import Value, _node, topological_order
 
 __all__ = ['detect_anomaly', 'grad']
@@ -120,9 +120,6 @@ def _table() -> dict[str, Rule]:
     )
 
 
-_NUMPY = rules(np)
-
-
 def _operate(op: str, operation: Any, x: Any, y: Any) -> Value:
     """x (operación) y; si no tiene resultado, un nodo con el inf o nan que pone PyTorch.
 
@@ -136,7 +133,7 @@ def _operate(op: str, operation: Any, x: Any, y: Any) -> Value:
         pass
     if op == '**' and not is_value(y):
         op = f'**{y}'
-    rule = _NUMPY[key(op)]
+    rule = NUMPY[key(op)]
     with np.errstate(all='ignore'):
         a, b = np.float64(x.data), np.float64(y.data if is_value(y) else y)
         out = rule(a, b)

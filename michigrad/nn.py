@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from michigrad import _init as init
-from michigrad._checks import flag, is_list, is_value, lift
+from michigrad._checks import flag, is_list, is_value, lift, state_names
 from michigrad._numbers import assigned, number, parentheses, short
 from michigrad._restore import assign_data
 from michigrad.engine import Value
@@ -122,18 +122,13 @@ class Module:
             TypeError: si `state` no es un diccionario o algo en él no es un número.
             ValueError: si falta o sobra un nombre. Con cualquier error no cambia ningún parámetro.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(
-                f'state es un dict de nombres y números: llegó {short(state)}{parentheses(state)}'
-            )
         params = dict(self.named_parameters())
-        missing = [name for name in params if name not in state]
-        unknown = [name for name in state if name not in params]
-        if missing or unknown:
-            raise ValueError(
-                'los nombres no son los de esta red (¿tiene otra forma?): '
-                f'faltan {short(missing)} y sobran {short(unknown)}'
-            )
+        state_names(
+            state,
+            params,
+            'state es un dict de nombres y números',
+            'los nombres no son los de esta red (¿tiene otra forma?)',
+        )
         numbers = {}
         for name in params:
             try:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from michigrad._checks import distinct, flag, is_value, leaf, setting
+from michigrad._checks import distinct, flag, is_value, leaf, setting, state_names
 from michigrad._numbers import assigned, number, parentheses, short
 from michigrad._restore import assign_data
 
@@ -122,19 +122,12 @@ class Optimizer:
                 no sirve. Con cualquier error no cambia nada.
         """
         self._check_params()
-        if not isinstance(state, Mapping):
-            raise TypeError(
-                'state es el dict que devuelve state_dict(): '
-                f'llegó {short(state)}{parentheses(state)}'
-            )
-        expected = [*self._settings, *self._state]
-        missing = [name for name in expected if name not in state]
-        unknown = [name for name in state if name not in expected]
-        if missing or unknown:
-            raise ValueError(
-                f'este estado no es de {type(self).__name__}: '
-                f'faltan {short(missing)} y sobran {short(unknown)}'
-            )
+        state_names(
+            state,
+            [*self._settings, *self._state],
+            'state es el dict que devuelve state_dict()',
+            f'este estado no es de {type(self).__name__}',
+        )
         settings = {name: check(name, state[name]) for name, check in self._settings.items()}
         memory = {
             name: self._numbers(name, state[name])
